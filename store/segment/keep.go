@@ -1,0 +1,415 @@
+package segment
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"time"
+
+	"github.com/millrace/millrace/event"
+	"github.com/millrace/millrace/store"
+)
+
+// The keeper is the store's second goroutine. It does what is slow and urgent
+// for nobody: it brings the segments of a full journal file up to date so that
+// the file can be used again, keeps a spare filled, and puts idle logs to rest.
+
+func (s *Store) keep() {
+	defer s.wg.Done()
+	t := time.NewTicker(10 * time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-s.keeper:
+		case <-t.C:
+			s.rest()
+		}
+		if err := s.checkpoint(); err != nil {
+			s.log.Error("a checkpoint failed; the journal grows until one succeeds", "error", err)
+		}
+		if err := s.prepare(); err != nil {
+			s.log.Warn("no spare journal file can be prepared", "error", err)
+		}
+	}
+}
+
+func (s *Store) kickKeeper() {
+	select {
+	case s.keeper <- struct{}{}:
+	default:
+	}
+}
+
+// retire takes a journal file out of use. It stays live until a checkpoint has
+// what it holds.
+func (s *Store) retire(j *journalFile) {
+	s.mu.Lock()
+	s.retired = append(s.retired, j)
+	s.mu.Unlock()
+	s.kickKeeper()
+}
+
+// checkpoint makes durable, in the segments, what the retired journal files
+// hold and what was written directly; notes in the database where each log then
+// ends; and gives the files back.
+func (s *Store) checkpoint() error {
+	s.keeping.Lock()
+	defer s.keeping.Unlock()
+	s.mu.Lock()
+	files, moved := s.retired, s.moved
+	s.retired, s.moved = nil, map[*log]struct{}{}
+	s.mu.Unlock()
+	if len(files) == 0 && len(moved) == 0 {
+		return nil
+	}
+	states := map[store.LogID]checkpoint{}
+	failed := map[*log]bool{}
+	var firstErr error
+	bring := func(l *log) {
+		if _, done := states[l.id]; done || failed[l] || l.revived.Load() || errors.Is(l.Err(), store.ErrDeleted) {
+			return
+		}
+		c, err := s.bringUp(l)
+		if err != nil {
+			failed[l] = true
+			if firstErr == nil {
+				firstErr = fmt.Errorf("partition %s: %w", l.id, err)
+			}
+			return
+		}
+		states[l.id] = c
+	}
+	var done, held []*journalFile
+	for _, j := range files {
+		whole := true
+		for l := range j.dirty {
+			bring(l)
+			whole = whole && !failed[l]
+		}
+		if whole {
+			done = append(done, j)
+		} else {
+			held = append(held, j)
+		}
+	}
+	for l := range moved {
+		bring(l)
+	}
+	err := s.kv.Update(func(tx KVTx) error {
+		if err := putCheckpoints(tx, states); err != nil {
+			return err
+		}
+		for _, j := range done {
+			if err := tx.Delete(bucketEngine, journalKey(j.gen)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		held, done = files, nil
+	}
+	s.mu.Lock()
+	s.retired = append(held, s.retired...)
+	if err != nil {
+		for l := range moved {
+			s.moved[l] = struct{}{}
+		}
+	}
+	s.mu.Unlock()
+	for _, j := range done {
+		s.release(j)
+	}
+	return errors.Join(firstErr, err)
+}
+
+// bringUp flushes and syncs one log. The sync is done outside the lock, so that
+// the committer can write to the log meanwhile.
+func (s *Store) bringUp(l *log) (checkpoint, error) {
+	l.files.Lock()
+	if err := l.flushLocked(nil); err != nil {
+		l.files.Unlock()
+		return checkpoint{}, s.noteFailure(l, err)
+	}
+	c := l.checkpointLocked()
+	g, made, madeSync := l.active, l.made, l.madeSync
+	var f File
+	var end int64
+	if g != nil {
+		end = g.end.Load()
+		if g.f != nil && g.synced < end {
+			f = g.f
+		}
+	}
+	l.files.Unlock()
+
+	var err error
+	if f != nil {
+		if err = f.Sync(); err != nil {
+			l.files.Lock()
+			if l.active != g { // sealed meanwhile: synced, and closed under us
+				err = nil
+			}
+			l.files.Unlock()
+			if err != nil {
+				return checkpoint{}, s.noteFailure(l, &syncError{err})
+			}
+		}
+		l.files.Lock()
+		g.synced = max(g.synced, end)
+		l.files.Unlock()
+		c.offset = end
+	}
+	if madeSync < made {
+		if err := l.syncDirs(); err != nil {
+			return checkpoint{}, err
+		}
+		l.files.Lock()
+		l.madeSync = max(l.madeSync, made)
+		l.files.Unlock()
+	}
+	return c, nil
+}
+
+// noteFailure ends a log whose sync failed; other failures, such as a full
+// disk, are tried again.
+func (s *Store) noteFailure(l *log, err error) error {
+	var se *syncError
+	if errors.As(err, &se) {
+		s.failed(l, fmt.Errorf("%w: %w", store.ErrUnknown, err))
+	}
+	return err
+}
+
+// release gives back a journal file that nothing needs any more. One that could
+// not be written is removed.
+func (s *Store) release(j *journalFile) {
+	s.mu.Lock()
+	spares := len(s.free)
+	keep := !j.broken && spares < 2
+	j.dirty = nil
+	if keep {
+		s.free = append(s.free, j)
+	}
+	s.mu.Unlock()
+	if keep {
+		return
+	}
+	err := errors.Join(j.f.Close(), s.disk.Remove(path.Join(journalDir, j.name)))
+	if err != nil {
+		s.log.Warn("a journal file that is no longer needed can't be removed", "file", j.name, "error", err)
+	}
+}
+
+// prepare sees to it that a filled file waits for the current one to be full.
+func (s *Store) prepare() error {
+	if s.spare.Load() != nil || s.full.Load() {
+		return nil
+	}
+	s.mu.Lock()
+	var j *journalFile
+	if n := len(s.free); n > 0 {
+		j = s.free[n-1]
+		s.free = s.free[:n-1]
+	}
+	s.mu.Unlock()
+	var err error
+	if j == nil {
+		j, err = s.newJournalFile()
+	} else if j.f == nil {
+		j.f, err = s.disk.Open(path.Join(journalDir, j.name), false)
+	}
+	if err != nil {
+		return err
+	}
+	j.size = max(j.size, s.o.JournalBytes)
+	if s.busy.Load() {
+		j.size = 4 * s.o.JournalBytes
+	}
+	if size, err := j.f.Size(); err == nil {
+		j.size = max(j.size, min(size, 4*s.o.JournalBytes))
+	}
+	err = j.fill(s.stop)
+	if err == nil && j.filled {
+		if err = s.begin(j); err == nil {
+			s.spare.Store(j)
+			return nil
+		}
+	}
+	if err != nil {
+		j.broken = true
+	}
+	s.release(j)
+	return err
+}
+
+// rest flushes the logs that have been idle for a while and closes their files.
+func (s *Store) rest() {
+	before := s.o.Now().Add(-idleAfter)
+	s.mu.Lock()
+	logs := make([]*log, 0, len(s.logs))
+	for _, l := range s.logs {
+		logs = append(logs, l)
+	}
+	s.mu.Unlock()
+	for _, l := range logs {
+		l.mu.Lock()
+		idle := l.err == nil && l.used.Before(before)
+		pending := l.pending > 0
+		l.mu.Unlock()
+		if !idle {
+			continue
+		}
+		if pending {
+			if _, err := s.bringUp(l); err != nil {
+				s.log.Warn("an idle partition can't be flushed", "partition", l.id.String(), "error", err)
+				continue
+			}
+		}
+		l.rest(before)
+	}
+}
+
+// reviveAll makes the logs that ended by a failed write ready to be opened
+// again: what they acknowledged is written to new files, so that no file whose
+// sync failed is relied on, and the journal files given up are no longer needed.
+func (s *Store) reviveAll() error {
+	if err := s.nextEpoch(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	var dead []*log
+	for _, l := range s.logs {
+		if l.Err() != nil && !l.revived.Load() {
+			dead = append(dead, l)
+		}
+	}
+	s.mu.Unlock()
+	states := map[store.LogID]checkpoint{}
+	for _, l := range dead {
+		c, err := s.revive(l)
+		if err != nil {
+			return fmt.Errorf("partition %s: %w", l.id, err)
+		}
+		states[l.id] = c
+	}
+	err := s.kv.Update(func(tx KVTx) error { return putCheckpoints(tx, states) })
+	if err != nil {
+		return err
+	}
+	for _, l := range dead {
+		l.revived.Store(true)
+		l.mu.Lock()
+		l.tail.pop(len(l.tail.entries()))
+		l.mu.Unlock()
+	}
+	if err := s.checkpoint(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, j := range s.retired {
+		if j.broken {
+			return fmt.Errorf("the journal file %s is still needed", j.name)
+		}
+	}
+	for _, l := range dead {
+		delete(s.logs, l.id)
+	}
+	return nil
+}
+
+// revive writes to a new segment, synced, the acknowledged records of a dead log
+// that no sync covers. The new segment's first number ends the one before it,
+// whatever that holds beyond.
+func (s *Store) revive(l *log) (checkpoint, error) {
+	l.files.Lock()
+	defer l.files.Unlock()
+	l.mu.Lock()
+	visible := l.visible
+	pending := l.tail.entries()
+	l.mu.Unlock()
+	var es []entry
+	defer func() {
+		for i := range es {
+			es[i].slab.Release()
+		}
+	}()
+	next := l.flushed
+	if g := l.active; g != nil {
+		var err error
+		if es, err = s.unsynced(l, g, visible); err != nil {
+			return checkpoint{}, err
+		}
+	}
+	start := visible
+	if len(es) > 0 {
+		next = es[len(es)-1].next()
+	}
+	for _, e := range pending {
+		if e.first == next {
+			e.slab.Retain()
+			es = append(es, e)
+			next = e.next()
+		}
+	}
+	if len(es) > 0 {
+		start = es[0].first
+	}
+	l.closeFile()
+	l.active = nil
+	first := entry{first: start, enqueued: l.visTime}
+	if len(es) > 0 {
+		first.enqueued = es[0].enqueued
+	}
+	if err := l.create(&first); err != nil {
+		return checkpoint{}, err
+	}
+	l.flushed, l.flushedT = start, l.visTime
+	if len(es) > 0 {
+		if err := l.writeRun(es); err != nil {
+			return checkpoint{}, err
+		}
+	}
+	l.active.synced = 0
+	if err := l.active.f.Sync(); err != nil {
+		return checkpoint{}, err
+	}
+	l.active.synced = l.active.end.Load()
+	if err := l.syncDirs(); err != nil {
+		return checkpoint{}, err
+	}
+	c := l.checkpointLocked()
+	l.closeFile()
+	return c, nil
+}
+
+// unsynced reads back the acknowledged records that were written to a segment
+// after its last successful sync.
+func (s *Store) unsynced(l *log, g *segmentFile, visible event.SequenceNumber) ([]entry, error) {
+	f, err := s.disk.Open(path.Join(l.dir(), g.name), false)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	sc := newScanner(f, g.salt, max(g.synced, fileHeaderSize), g.end.Load())
+	var es []entry
+	var x found
+	for sc.off < sc.end {
+		if err := sc.next(&x); err != nil {
+			return es, fmt.Errorf("read back %s at %d: %w", g.name, sc.off, err)
+		}
+		if x.Next() > visible {
+			break
+		}
+		slab := event.NewSlab(x.size)
+		copy(slab.B, x.run)
+		es = append(es, entry{
+			slab: slab, len: int32(x.size), first: x.First, count: int32(x.Count),
+			start: x.Flags&event.FlagBatchStart != 0, enqueued: x.Enqueued,
+		})
+	}
+	return es, nil
+}

@@ -1,0 +1,265 @@
+package segment
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+)
+
+// KV is the transactional database that holds the small facts: the log's
+// checkpoints, the journal's generations, and Meta. It is bbolt on a real disk;
+// tests have one that crashes with the simulated disk.
+type KV interface {
+	// View runs fn on one snapshot.
+	View(fn func(KVTx) error) error
+	// Update runs fn in a transaction that is durable when Update returns nil,
+	// and has not happened when it returns an error. Calls made at the same time
+	// share a sync; fn may be run more than once.
+	Update(fn func(KVTx) error) error
+	Close() error
+}
+
+// KVTx is a transaction. Slices it returns are valid until it ends.
+type KVTx interface {
+	Get(bucket, key string) []byte
+	Put(bucket, key string, value []byte) error
+	Delete(bucket, key string) error
+	// Each calls fn for the keys of a bucket from the given one on, in byte
+	// order, until fn returns false.
+	Each(bucket, from string, fn func(key string, value []byte) bool)
+}
+
+// The buckets.
+const (
+	bucketEngine = "engine" // epoch, journal generations
+	bucketLogs   = "logs"   // a checkpoint for each log
+	bucketMeta   = "meta"   // store.Meta
+)
+
+var buckets = []string{bucketEngine, bucketLogs, bucketMeta}
+
+// errLocked says that another process has the database open.
+var errLocked = errors.New("the database is locked by another process")
+
+type boltKV struct{ db *bbolt.DB }
+
+func openBolt(path string, readOnly bool) (KV, error) {
+	o := *bbolt.DefaultOptions
+	o.Timeout = 100 * time.Millisecond // another broker holds the lock for as long as it lives
+	o.FreelistType = bbolt.FreelistMapType
+	o.ReadOnly = readOnly
+	o.OpenFile = func(name string, flag int, perm os.FileMode) (*os.File, error) {
+		return os.OpenFile(name, flag, perm)
+	}
+	var db *bbolt.DB
+	err := guard(func() (err error) { db, err = bbolt.Open(path, 0o600, &o); return err })
+	if errors.Is(err, berrors.ErrTimeout) {
+		return nil, errLocked
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	db.MaxBatchDelay = 0 // what queues while a commit syncs makes up the next one
+	kv := &boltKV{db}
+	if readOnly {
+		return kv, nil
+	}
+	missing := false
+	err = kv.view(func(tx *bbolt.Tx) error {
+		for _, b := range buckets {
+			missing = missing || tx.Bucket([]byte(b)) == nil
+		}
+		return nil
+	})
+	if err == nil && missing {
+		err = guard(func() error {
+			return db.Update(func(tx *bbolt.Tx) error {
+				for _, b := range buckets {
+					if _, err := tx.CreateBucketIfNotExists([]byte(b)); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		})
+	}
+	if err != nil {
+		db.Close()
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	return kv, nil
+}
+
+// guard turns bbolt's panics on damaged pages into errors.
+func guard(fn func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the database is damaged: %v", p)
+		}
+	}()
+	return fn()
+}
+
+func (k *boltKV) view(fn func(*bbolt.Tx) error) error {
+	return guard(func() error { return k.db.View(fn) })
+}
+
+func (k *boltKV) View(fn func(KVTx) error) error {
+	return k.view(func(tx *bbolt.Tx) error { return fn(boltTx{tx}) })
+}
+
+func (k *boltKV) Update(fn func(KVTx) error) error {
+	return guard(func() error {
+		return k.db.Batch(func(tx *bbolt.Tx) error {
+			return guard(func() error { return fn(boltTx{tx}) })
+		})
+	})
+}
+
+func (k *boltKV) Close() error { return k.db.Close() }
+
+// check walks the whole database and returns the first fault.
+func (k *boltKV) check() error {
+	return k.view(func(tx *bbolt.Tx) error {
+		var first error
+		for err := range tx.Check() {
+			if first == nil {
+				first = err
+			}
+		}
+		return first
+	})
+}
+
+type boltTx struct{ tx *bbolt.Tx }
+
+func (t boltTx) Get(bucket, key string) []byte {
+	b := t.tx.Bucket([]byte(bucket))
+	if b == nil {
+		return nil
+	}
+	return b.Get([]byte(key))
+}
+
+func (t boltTx) Put(bucket, key string, value []byte) error {
+	return t.tx.Bucket([]byte(bucket)).Put([]byte(key), value)
+}
+
+func (t boltTx) Delete(bucket, key string) error {
+	return t.tx.Bucket([]byte(bucket)).Delete([]byte(key))
+}
+
+func (t boltTx) Each(bucket, from string, fn func(string, []byte) bool) {
+	b := t.tx.Bucket([]byte(bucket))
+	if b == nil {
+		return
+	}
+	c := b.Cursor()
+	for k, v := c.Seek([]byte(from)); k != nil; k, v = c.Next() {
+		if !fn(string(k), v) {
+			return
+		}
+	}
+}
+
+// MemoryKV is a KV in memory, for simulations: every Update is durable at once,
+// and Clone is what a crash would leave.
+type MemoryKV struct {
+	mu sync.Mutex
+	m  map[string][]byte // bucket, NUL, key; values are never changed in place
+	// Fail, if set, is asked before each Update, and its error returned.
+	Fail func() error
+}
+
+// NewMemoryKV returns an empty database.
+func NewMemoryKV() *MemoryKV { return &MemoryKV{m: map[string][]byte{}} }
+
+// Clone returns an independent copy of what has been committed.
+func (k *MemoryKV) Clone() *MemoryKV {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	c := NewMemoryKV()
+	for key, v := range k.m {
+		c.m[key] = v
+	}
+	return c
+}
+
+// View implements KV.
+func (k *MemoryKV) View(fn func(KVTx) error) error {
+	return fn(memoryTx{k.Clone().m, nil})
+}
+
+// Update implements KV.
+func (k *MemoryKV) Update(fn func(KVTx) error) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.Fail != nil {
+		if err := k.Fail(); err != nil {
+			return err
+		}
+	}
+	tx := memoryTx{k.m, map[string][]byte{}}
+	if err := fn(tx); err != nil {
+		return err
+	}
+	for key, v := range tx.changed {
+		if v == nil {
+			delete(k.m, key)
+		} else {
+			k.m[key] = v
+		}
+	}
+	return nil
+}
+
+// Close implements KV.
+func (k *MemoryKV) Close() error { return nil }
+
+type memoryTx struct{ m, changed map[string][]byte } // in changed, nil means deleted
+
+func (t memoryTx) Get(bucket, key string) []byte {
+	k := bucket + "\x00" + key
+	if v, ok := t.changed[k]; ok {
+		return v
+	}
+	return t.m[k]
+}
+
+func (t memoryTx) Put(bucket, key string, value []byte) error {
+	t.changed[bucket+"\x00"+key] = append([]byte{}, value...)
+	return nil
+}
+
+func (t memoryTx) Delete(bucket, key string) error {
+	t.changed[bucket+"\x00"+key] = nil
+	return nil
+}
+
+func (t memoryTx) Each(bucket, from string, fn func(string, []byte) bool) {
+	prefix := bucket + "\x00"
+	var keys []string
+	for k := range t.m {
+		if len(k) >= len(prefix) && k[:len(prefix)] == prefix && k[len(prefix):] >= from {
+			keys = append(keys, k)
+		}
+	}
+	for k := range t.changed {
+		if _, ok := t.m[k]; !ok && bytes.HasPrefix([]byte(k), []byte(prefix)) && k[len(prefix):] >= from {
+			keys = append(keys, k)
+		}
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
+		if v := t.Get(bucket, k[len(prefix):]); v != nil && !fn(k[len(prefix):], v) {
+			return
+		}
+	}
+}
