@@ -29,11 +29,17 @@ type Disk struct {
 
 	// Capacity bounds the bytes of all files; 0 means no bound.
 	Capacity int64
-	// Fault, if set, is asked before each write ("write"), sync ("sync"),
-	// creation ("create") and folder sync ("syncdir"), and its error returned.
-	// What a failed sync leaves unsynced is lost for good, as with Linux's page
-	// cache: later syncs of the file succeed without it.
-	Fault func(op, name string) error
+	onOp     func(op, name string) error
+}
+
+// SetFault sets what is asked before each write ("write"), sync ("sync"),
+// creation ("create") and folder sync ("syncdir"); its error is returned. What
+// a failed sync leaves unsynced is lost for good, as with Linux's page cache:
+// later syncs of the file succeed without it.
+func (d *Disk) SetFault(fn func(op, name string) error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.onOp = fn
 }
 
 type inode struct {
@@ -63,10 +69,10 @@ func NewDisk() *Disk {
 }
 
 func (d *Disk) fault(op, name string) error {
-	if d.Fault == nil {
+	if d.onOp == nil {
 		return nil
 	}
-	return d.Fault(op, name)
+	return d.onOp(op, name)
 }
 
 // Open implements segment.Disk.

@@ -267,9 +267,9 @@ func (s *Store) makeRoom(records int64) error {
 		if (j.off+need <= j.size || j.off == fileHeaderSize) && (j.filled || spare == nil) {
 			return nil // an empty file takes any round, and grows
 		}
-		s.retire(j)
-		s.journal = nil
 		before = roundList{start: -j.synced, length: j.last.length, gen: j.gen, logs: j.last.logs}
+		s.journal = nil
+		s.retire(j) // the keeper's from here on
 	}
 	j := s.spare.Swap(nil)
 	if j == nil {
@@ -543,8 +543,8 @@ func (s *Store) journalFailed(err error) {
 	s.log.Error("the journal can't be written; it is replaced", "file", j.name, "error", err)
 	s.journal = nil
 	j.broken = true
-	s.retire(j)
 	for l := range j.dirty {
 		s.failed(l, fmt.Errorf("%w: %w", store.ErrUnknown, err))
 	}
+	s.retire(j) // the keeper's from here on
 }

@@ -1,12 +1,14 @@
 package segment_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
 	"hash/crc32"
+	"log/slog"
 	"math/rand/v2"
 	"runtime"
 	"sync"
@@ -240,25 +242,36 @@ func readAll(r store.Reader) (map[[2]int]event.SequenceNumber, error) {
 // TestCrash runs producers, takes the disk away at a random moment, several
 // times in a row, and checks that nothing acknowledged is lost, nothing comes
 // twice, and order holds.
-func TestCrash(t *testing.T) {
+func TestCrash(t *testing.T) { crashRuns(t, 0) }
+
+// TestFaultsAndCrash is the same on a disk whose writes and syncs fail now and
+// then: what failed may be there or not, what was acknowledged must.
+func TestFaultsAndCrash(t *testing.T) { crashRuns(t, 0.02) }
+
+func crashRuns(t *testing.T, faults float64) {
 	seeds := *crashSeeds
 	if testing.Short() {
 		seeds = 30
 	}
 	for i := range seeds {
 		seed := *crashFrom + uint64(i)
-		if err := crashRun(t, seed); err != nil {
-			t.Fatalf("seed %d: %v (run again with -run TestCrash -crash-from %d -crash-seeds 1)", seed, err, seed)
+		if err := crashRun(t, seed, faults); err != nil {
+			t.Fatalf("seed %d: %v (run again with -run %s$ -crash-from %d -crash-seeds 1)", seed, err, t.Name(), seed)
 		}
 	}
 }
 
-func crashRun(t *testing.T, seed uint64) error {
+// errFault is what an injected fault returns.
+var errFault = errors.New("injected fault")
+
+func crashRun(t *testing.T, seed uint64, faults float64) error {
 	rng := rand.New(rand.NewPCG(seed, 0))
+	told := new(bytes.Buffer)
 	w := &crashWorld{
 		disk: sim.NewDisk(), kv: segment.NewMemoryKV(),
 		batches: map[store.LogID][]*sent{}, numbers: map[int]int{},
 		opts: segment.Options{
+			Logger:       slog.New(slog.NewTextHandler(told, &slog.HandlerOptions{Level: slog.LevelDebug})),
 			SegmentBytes: []int64{20_000, 300_000, 64 << 20}[rng.IntN(3)],
 			JournalBytes: []int64{50_000, 1 << 20}[rng.IntN(2)],
 			CacheBytes:   []int64{1, 100_000, 16 << 20}[rng.IntN(3)],
@@ -267,6 +280,15 @@ func crashRun(t *testing.T, seed uint64) error {
 	producers, logs := 1+rng.IntN(6), 1+rng.IntN(3)
 	for life := range 1 + rng.IntN(4) {
 		s := w.open(t)
+		if faults > 0 {
+			frng := rand.New(rand.NewPCG(seed, uint64(life)+99))
+			w.disk.SetFault(func(op, name string) error {
+				if frng.Float64() < faults {
+					return fmt.Errorf("%s %s: %w", op, name, errFault)
+				}
+				return nil
+			})
+		}
 		stop := make(chan struct{})
 		wg := w.produce(s, seed<<8+uint64(life), producers, logs, stop)
 		for range rng.IntN(200) {
@@ -276,12 +298,15 @@ func crashRun(t *testing.T, seed uint64) error {
 		next, acked := w.crash(rng)
 		close(stop)
 		wg.Wait()
-		if err := s.Close(); err != nil {
+		if err := s.Close(); err != nil && faults == 0 {
 			return fmt.Errorf("close: %w", err)
 		}
 		w = next
 		s = w.open(t)
 		err := w.check(s, acked)
+		if err != nil {
+			t.Log(told.String())
+		}
 		if cerr := s.Close(); err == nil && cerr != nil {
 			err = cerr
 		}

@@ -3,6 +3,7 @@ package segment
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path"
 	"time"
 
@@ -145,17 +146,9 @@ func (s *Store) bringUp(l *log) (checkpoint, error) {
 	}
 	l.files.Unlock()
 
-	var err error
 	if f != nil {
-		if err = f.Sync(); err != nil {
-			l.files.Lock()
-			if l.active != g { // sealed meanwhile: synced, and closed under us
-				err = nil
-			}
-			l.files.Unlock()
-			if err != nil {
-				return checkpoint{}, s.noteFailure(l, &syncError{err})
-			}
+		if err := g.sync(f); err != nil && !errors.Is(err, os.ErrClosed) { // closed: sealed meanwhile, and synced before
+			return checkpoint{}, s.noteFailure(l, err)
 		}
 		l.files.Lock()
 		g.synced = max(g.synced, end)
@@ -358,33 +351,57 @@ func (s *Store) revive(l *log) (checkpoint, error) {
 	if len(es) > 0 {
 		start = es[0].first
 	}
-	l.closeFile()
-	l.active = nil
 	first := entry{first: start, enqueued: l.visTime}
 	if len(es) > 0 {
 		first.enqueued = es[0].enqueued
 	}
-	if err := l.create(&first); err != nil {
+	before, flushed, flushedT := l.active, l.flushed, l.flushedT
+	c, err := l.rewrite(&first, es)
+	if err != nil { // as if it had not been tried
+		l.active, l.flushed, l.flushedT = before, flushed, flushedT
 		return checkpoint{}, err
 	}
-	l.flushed, l.flushedT = start, l.visTime
+	if before != nil && before.f != nil {
+		before.f.Close()
+	}
+	return c, nil
+}
+
+// rewrite writes records to a new segment and makes it durable. It gets its name
+// when it is whole: what a failed try leaves is not taken for a segment.
+func (l *log) rewrite(first *entry, es []entry) (checkpoint, error) {
+	g := newSegment(first, l.s.epoch.Load()) // later than any that the dead log made
+	if err := l.begin(g, g.name+unfinished); err != nil {
+		return checkpoint{}, err
+	}
+	defer func() {
+		g.f.Close()
+		g.f = nil
+	}()
+	l.active = g
+	l.flushed, l.flushedT = first.first, l.visTime
 	if len(es) > 0 {
 		if err := l.writeRun(es); err != nil {
 			return checkpoint{}, err
 		}
 	}
-	l.active.synced = 0
-	if err := l.active.f.Sync(); err != nil {
+	if err := g.sync(g.f); err != nil {
 		return checkpoint{}, err
 	}
-	l.active.synced = l.active.end.Load()
+	g.synced = g.end.Load()
+	dir := l.dir()
+	if err := l.s.disk.Rename(path.Join(dir, g.name+unfinished), path.Join(dir, g.name)); err != nil {
+		return checkpoint{}, err
+	}
 	if err := l.syncDirs(); err != nil {
 		return checkpoint{}, err
 	}
-	c := l.checkpointLocked()
-	l.closeFile()
-	return c, nil
+	l.adopt(g)
+	return l.checkpointLocked(), nil
 }
+
+// unfinished ends the name of a segment that is being rewritten.
+const unfinished = ".new"
 
 // unsynced reads back the acknowledged records that were written to a segment
 // after its last successful sync.

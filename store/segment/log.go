@@ -44,6 +44,7 @@ type log struct {
 
 	files    sync.Mutex // serialises what follows; may be held over disk operations
 	active   *segmentFile
+	creating *segmentFile         // one that could not be made yet
 	flushed  event.SequenceNumber // what the segments have, synced or not
 	flushedT int64
 	made     int // files made, and how many of them a sync of the folders covers
@@ -75,6 +76,22 @@ type segmentFile struct {
 	f      File // nil unless open for writing
 	synced int64
 	since  int64 // enqueued time of the first record, Unix ms; 0 when unknown
+
+	syncing sync.Mutex
+	syncErr error // the first failure, under syncing
+}
+
+// sync syncs the file, f being g.f. After a failure it never succeeds again: the
+// system may have dropped what it could not write, and would report success.
+func (g *segmentFile) sync(f File) error {
+	g.syncing.Lock()
+	defer g.syncing.Unlock()
+	if g.syncErr == nil {
+		if err := f.Sync(); err != nil {
+			g.syncErr = &syncError{err}
+		}
+	}
+	return g.syncErr
 }
 
 // entry is a record in memory: a run of bytes in a slab, frame and header first.
@@ -420,8 +437,8 @@ func (l *log) due(g *segmentFile, e *entry) bool {
 func (l *log) seal() error {
 	g := l.active
 	if g.synced < g.end.Load() {
-		if err := g.f.Sync(); err != nil {
-			return l.syncFailed(err)
+		if err := g.sync(g.f); err != nil {
+			return err
 		}
 		g.synced = g.end.Load()
 	}
@@ -432,46 +449,67 @@ func (l *log) seal() error {
 		g.f = nil
 	}
 	l.active = nil
-	// The next file must not outlive this one's entry in the folder.
-	return l.syncMade()
+	return nil
 }
 
 // create starts a segment at e.
 func (l *log) create(e *entry) error {
-	dir := l.dir()
-	if len(*l.segments.Load()) == 0 {
-		if err := l.s.disk.MkdirAll(dir); err != nil {
-			return err
-		}
+	if err := l.syncMade(); err != nil { // no file may outlive the entry of the one before
+		return err
 	}
-	h := segmentHeader{salt: newSalt(), log: l.id, first: e.first, enqueued: e.enqueued}
-	epoch := l.s.epoch.Load()
-	g := &segmentFile{name: segmentName(e.first, epoch, h.salt), first: e.first, epoch: epoch, salt: h.salt, since: e.enqueued}
-	f, err := l.s.disk.Open(path.Join(dir, g.name), true)
+	g := l.creating
+	if g == nil || g.first != e.first { // a second try uses the same name
+		g = newSegment(e, l.epoch)
+		l.creating = g
+	}
+	if err := l.begin(g, g.name); err != nil {
+		return err
+	}
+	l.creating = nil
+	l.adopt(g)
+	return nil
+}
+
+func newSegment(e *entry, epoch uint64) *segmentFile {
+	salt := newSalt()
+	return &segmentFile{name: segmentName(e.first, epoch, salt), first: e.first, epoch: epoch, salt: salt, since: e.enqueued}
+}
+
+// begin makes a segment's file, under the given name, with its header.
+func (l *log) begin(g *segmentFile, name string) error {
+	dir := l.dir()
+	if err := l.s.disk.MkdirAll(dir); err != nil {
+		return err
+	}
+	f, err := l.s.disk.Open(path.Join(dir, name), true)
 	if err != nil {
 		return err
 	}
+	h := segmentHeader{salt: g.salt, log: l.id, first: g.first, enqueued: g.since}
 	if err := f.WriteAt([][]byte{h.encode()}, 0); err != nil {
 		f.Close()
-		// An empty file of this name is swept when the log is next loaded.
-		return errors.Join(err, l.s.disk.Remove(path.Join(dir, g.name)))
+		return err
 	}
 	g.f = f
 	g.end.Store(fileHeaderSize)
+	return nil
+}
+
+// adopt makes a segment the active one.
+func (l *log) adopt(g *segmentFile) {
 	l.active = g
 	l.made++
 	old := *l.segments.Load()
 	segs := append(old[:len(old):len(old)], g)
 	l.segments.Store(&segs)
-	return nil
 }
 
 // syncLocked makes what the segments have durable. l.files is held.
 func (l *log) syncLocked() error {
 	g := l.active
 	if g != nil && g.f != nil && g.synced < g.end.Load() {
-		if err := g.f.Sync(); err != nil {
-			return l.syncFailed(err)
+		if err := g.sync(g.f); err != nil {
+			return err
 		}
 		g.synced = g.end.Load()
 	}
@@ -507,8 +545,6 @@ type syncError struct{ err error }
 
 func (e *syncError) Error() string { return e.err.Error() }
 func (e *syncError) Unwrap() error { return e.err }
-
-func (l *log) syncFailed(err error) error { return &syncError{err} }
 
 // checkpointLocked is what the database is to know of the log. l.files is held.
 func (l *log) checkpointLocked() checkpoint {

@@ -212,9 +212,9 @@ func (r *reader) bisect(before func(*event.Header) bool) error {
 }
 
 // readRun reads on from where the reader stands and adds the records that hold
-// from or follow it, below visible, up to max bytes. It may add none when the
+// from or follow it, below stop, up to max bytes. It may add none when the
 // reader stands further back than one step.
-func (r *reader) readRun(c *event.Chunk, from, visible event.SequenceNumber, max int) error {
+func (r *reader) readRun(c *event.Chunk, from, stop event.SequenceNumber, max int) error {
 	end := r.limit()
 	size := int(min(readStep, end-r.off))
 	if size <= 0 {
@@ -230,7 +230,7 @@ func (r *reader) readRun(c *event.Chunk, from, visible event.SequenceNumber, max
 	if _, err := r.f.ReadAt(b, r.off); err != nil {
 		return fmt.Errorf("read %s: %w", r.seg.name, err)
 	}
-	for pos := 0; pos < len(b); {
+	for pos := 0; pos < len(b) && r.next < stop; {
 		var f frame
 		var h event.Header
 		if len(b)-pos < frameOverhead && end-r.off > int64(len(b)-pos) {
@@ -242,9 +242,6 @@ func (r *reader) readRun(c *event.Chunk, from, visible event.SequenceNumber, max
 		n := frameSize(h.BodyLen)
 		if h.First != r.next || f.log != r.id || f.kind != kindRecord {
 			return r.damage(r.off, errFollows.Error())
-		}
-		if h.First >= visible {
-			break
 		}
 		if pos+n > len(b) {
 			if pos > 0 || !c.Empty() {

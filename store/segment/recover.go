@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/millrace/millrace/event"
 	"github.com/millrace/millrace/store"
@@ -167,6 +168,11 @@ func (s *Store) listSegments(dir string) ([]*segmentFile, error) {
 	}
 	var segs []*segmentFile
 	for _, name := range names {
+		if strings.HasSuffix(name, unfinished) {
+			if err := s.disk.Remove(path.Join(dir, name)); err != nil {
+				return nil, err
+			}
+		}
 		first, epoch, salt, ok := parseSegmentName(name)
 		if !ok {
 			continue
@@ -182,9 +188,11 @@ func (s *Store) listSegments(dir string) ([]*segmentFile, error) {
 	slices.SortFunc(segs, func(a, b *segmentFile) int {
 		return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.epoch, b.epoch))
 	})
+	// Of what a log wrote before it was given up after a failed write, whatever
+	// lies at or after the first number of a later epoch's segment is not the log's.
 	kept := segs[:0]
 	for i, g := range segs {
-		if i+1 < len(segs) && segs[i+1].first == g.first {
+		if len(kept) > 0 && g.epoch < kept[len(kept)-1].epoch || i+1 < len(segs) && segs[i+1].first == g.first {
 			if err := s.disk.Remove(path.Join(dir, g.name)); err != nil {
 				return nil, err
 			}

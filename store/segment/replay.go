@@ -54,6 +54,7 @@ type journalRecord struct {
 	file  *replayFile
 	off   int64
 	first event.SequenceNumber
+	epoch uint64
 	count int32
 	size  int32
 	flags event.Flags
@@ -228,7 +229,7 @@ func (r *replay) take(file *replayFile, x *found) error {
 			file.rounds[prev.start] = prev
 		}
 	case kindRecord:
-		r.records[x.log] = append(r.records[x.log], journalRecord{file, x.off, x.First, int32(x.Count), int32(x.size), x.Flags})
+		r.records[x.log] = append(r.records[x.log], journalRecord{file, x.off, x.First, x.Epoch, int32(x.Count), int32(x.size), x.Flags})
 	}
 	return nil
 }
@@ -302,7 +303,10 @@ func (r *replay) restore() (map[store.LogID]checkpoint, error) {
 	return out, nil
 }
 
-// restoreLog appends to l the whole batches that continue it.
+// restoreLog appends to l the whole batches that continue it. A record of an
+// older epoch than what is there already is one whose append failed before the
+// log was given up: it was journaled, but nobody was told so, and its number
+// may have been given again.
 func (r *replay) restoreLog(l *log, recs []journalRecord) error {
 	l.files.Lock()
 	defer l.files.Unlock()
@@ -314,12 +318,18 @@ func (r *replay) restoreLog(l *log, recs []journalRecord) error {
 		run = run[:0]
 	}
 	defer release()
-	slices.SortFunc(recs, func(a, b journalRecord) int { return cmp.Compare(a.first, b.first) })
+	slices.SortFunc(recs, func(a, b journalRecord) int {
+		return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(b.epoch, a.epoch))
+	})
 	next, bytes, whole := l.flushed, 0, 0
+	epoch := uint64(0)
+	if l.active != nil {
+		epoch = l.active.epoch
+	}
 	for i := range recs {
 		rec := &recs[i]
-		if rec.next() <= next {
-			continue // the segment has it
+		if rec.next() <= next || rec.first < next || rec.epoch < epoch {
+			continue // the segment has it, or it is void
 		}
 		if rec.first != next {
 			l.refused = &store.CorruptError{Log: l.id, File: path.Join(journalDir, rec.file.name), Offset: rec.off,
@@ -331,7 +341,7 @@ func (r *replay) restoreLog(l *log, recs []journalRecord) error {
 			return err
 		}
 		run = append(run, e)
-		next = rec.next()
+		next, epoch = rec.next(), rec.epoch
 		bytes += int(rec.size)
 		if rec.flags&event.FlagBatchEnd == 0 {
 			continue
