@@ -55,7 +55,7 @@ func (d osDisk) Open(name string, create bool) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return osFile{f}, nil
+	return newFile(f)
 }
 
 func (d osDisk) MkdirAll(name string) error  { return os.MkdirAll(d.path(name), 0o700) }
@@ -78,9 +78,8 @@ func (d osDisk) List(name string) ([]string, error) {
 
 func (d osDisk) Free() (free, total uint64, err error) { return freeSpace(string(d)) }
 
-type osFile struct{ *os.File }
-
-func (f osFile) Size() (int64, error) {
+// Size implements File.
+func (f *osFile) Size() (int64, error) {
 	st, err := f.Stat()
 	if err != nil {
 		return 0, err

@@ -4,51 +4,104 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync"
+	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
+
+// osFile is a file of this machine. Its system calls go through the file's
+// RawConn, which keeps the descriptor from being closed, and perhaps reused,
+// under them. The closures are made once, so that a write allocates nothing.
+type osFile struct {
+	*os.File
+	raw syscall.RawConn
+
+	writing sync.Mutex // guards the arguments and results of writev
+	vectors []unix.Iovec
+	off     int64
+	n       int
+	werr    error
+	writev  func(fd uintptr)
+
+	syncing  sync.Mutex
+	serr     error
+	datasync func(fd uintptr)
+}
+
+func newFile(f *os.File) (File, error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	o := &osFile{File: f, raw: raw}
+	o.writev = func(fd uintptr) {
+		for {
+			n, _, errno := unix.Syscall6(unix.SYS_PWRITEV, fd, uintptr(unsafe.Pointer(&o.vectors[0])),
+				uintptr(len(o.vectors)), uintptr(o.off), uintptr(o.off>>32), 0)
+			o.n, o.werr = int(n), nil
+			if errno != 0 {
+				o.n, o.werr = 0, errno
+			}
+			if errno != unix.EINTR {
+				return
+			}
+		}
+	}
+	o.datasync = func(fd uintptr) {
+		for {
+			if o.serr = unix.Fdatasync(int(fd)); !errors.Is(o.serr, unix.EINTR) {
+				return
+			}
+		}
+	}
+	return o, nil
+}
 
 // maxVectors is the kernel's limit on the buffers of one pwritev (IOV_MAX).
 const maxVectors = 1024
 
 // WriteAt gathers the buffers into as few system calls as the kernel allows.
-func (f osFile) WriteAt(bufs [][]byte, off int64) error {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return err
-	}
+func (f *osFile) WriteAt(bufs [][]byte, off int64) error {
+	f.writing.Lock()
+	defer f.writing.Unlock()
 	for len(bufs) > 0 {
 		batch := bufs[:min(len(bufs), maxVectors)]
+		bufs = bufs[len(batch):]
 		want := 0
+		f.vectors, f.off = f.vectors[:0], off
 		for _, b := range batch {
+			if len(b) == 0 {
+				continue
+			}
+			v := unix.Iovec{Base: &b[0]}
+			v.SetLen(len(b))
+			f.vectors = append(f.vectors, v)
 			want += len(b)
 		}
-		var n int
-		var werr error
-		err := raw.Control(func(fd uintptr) {
-			for {
-				n, werr = unix.Pwritev(int(fd), batch, off)
-				if !errors.Is(werr, unix.EINTR) {
-					return
-				}
-			}
-		})
+		if want == 0 {
+			continue
+		}
+		err := f.raw.Control(f.writev)
+		clear(f.vectors)
 		if err == nil {
-			err = werr
+			err = f.werr
 		}
 		if err != nil {
 			return &os.PathError{Op: "write", Path: f.Name(), Err: err}
 		}
-		if n < want { // a short write: finish it buffer by buffer, which finds the error
-			return f.writeRest(bufs, off, n)
+		if f.n < want { // a short write: finish it buffer by buffer, which finds the error
+			if err := f.writeRest(batch, off, f.n); err != nil {
+				return err
+			}
 		}
-		off += int64(n)
-		bufs = bufs[len(batch):]
+		off += int64(want)
 	}
 	return nil
 }
 
-func (f osFile) writeRest(bufs [][]byte, off int64, done int) error {
+func (f *osFile) writeRest(bufs [][]byte, off int64, done int) error {
 	off += int64(done)
 	for _, b := range bufs {
 		skip := min(done, len(b))
@@ -66,22 +119,12 @@ func (f osFile) writeRest(bufs [][]byte, off int64, done int) error {
 }
 
 // Sync is fdatasync: the data and the length, without the times.
-func (f osFile) Sync() error {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var serr error
-	err = raw.Control(func(fd uintptr) {
-		for {
-			serr = unix.Fdatasync(int(fd))
-			if !errors.Is(serr, unix.EINTR) {
-				return
-			}
-		}
-	})
+func (f *osFile) Sync() error {
+	f.syncing.Lock()
+	defer f.syncing.Unlock()
+	err := f.raw.Control(f.datasync)
 	if err == nil {
-		err = serr
+		err = f.serr
 	}
 	if err != nil {
 		return &os.PathError{Op: "sync", Path: f.Name(), Err: err}

@@ -60,13 +60,14 @@ type frame struct {
 type salt uint64
 
 // crc is the salted checksum of the frame at b, which reaches to the end of the
-// record's header.
+// record's header: the CRC32C of bytes 8 to 96, XORed with the upper half of a
+// mix (the finaliser of splitmix64) of the salt and the offset.
 func (s salt) crc(b []byte, off int64) uint32 {
-	var key [16]byte
-	binary.LittleEndian.PutUint64(key[:], uint64(s))
-	binary.LittleEndian.PutUint64(key[8:], uint64(off))
-	c := crc32.Checksum(key[:], event.Castagnoli)
-	return crc32.Update(c, event.Castagnoli, b[8:frameOverhead])
+	x := uint64(s) + uint64(off)*0x9E3779B97F4A7C15
+	x = (x ^ x>>30) * 0xBF58476D1CE4E5B9
+	x = (x ^ x>>27) * 0x94D049BB133111EB
+	x ^= x >> 31
+	return crc32.Checksum(b[8:frameOverhead], event.Castagnoli) ^ uint32(x>>32)
 }
 
 // encode writes the frame in front of a record header that is already in

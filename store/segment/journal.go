@@ -140,51 +140,18 @@ func (j *journalFile) roundFrame(b []byte, this *roundList) []byte {
 	return b
 }
 
-// journalKey is where the database keeps a live generation.
-func journalKey(gen uint64) string { return fmt.Sprintf("journal/%016x", gen) }
-
-const journalKeys = "journal/"
-
-// generation is the database's entry for one generation.
-type generation struct {
-	gen  uint64
-	salt salt
-	name string
-}
-
-func (g *generation) encode() []byte {
-	b := binary.LittleEndian.AppendUint64(nil, uint64(g.salt))
-	b = append(b, g.name...)
-	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, event.Castagnoli))
-}
-
-func (g *generation) decode(key string, b []byte) error {
-	n := len(b) - 4
-	if _, err := fmt.Sscanf(key, journalKeys+"%016x", &g.gen); err != nil || n < 8 ||
-		binary.LittleEndian.Uint32(b[n:]) != crc32.Checksum(b[:n], event.Castagnoli) {
-		return fmt.Errorf("%s: the entry %q of the journal is damaged", kvFile, key)
-	}
-	g.salt = salt(binary.LittleEndian.Uint64(b))
-	g.name = string(b[8:n])
-	return nil
-}
-
 // begin gives the file a new generation, registered in the database, so that
 // it can be written to. The caller has made sure that nothing in it is needed.
 func (s *Store) begin(j *journalFile) error {
 	j.salt, j.off, j.synced = newSalt(), fileHeaderSize, 0
 	j.last = roundList{}
 	j.dirty = map[*log]struct{}{}
-	err := s.kv.Update(func(tx KVTx) error {
-		j.gen = 1
-		if b := tx.Get(bucketEngine, keyGeneration); len(b) == 8 {
-			j.gen = binary.LittleEndian.Uint64(b) + 1
-		}
-		if err := tx.Put(bucketEngine, keyGeneration, binary.LittleEndian.AppendUint64(nil, j.gen)); err != nil {
+	err := s.kv.Update(func(tx KVTx) (err error) {
+		if j.gen, err = bump(tx, keyGeneration); err != nil {
 			return err
 		}
 		g := generation{gen: j.gen, salt: j.salt, name: j.name}
-		return tx.Put(bucketEngine, journalKey(j.gen), g.encode())
+		return g.put(tx)
 	})
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -54,7 +55,7 @@ func openBolt(path string, readOnly bool) (KV, error) {
 	o := *bbolt.DefaultOptions
 	o.Timeout = 100 * time.Millisecond // another broker holds the lock for as long as it lives
 	o.FreelistType = bbolt.FreelistMapType
-	o.ReadOnly = readOnly
+	o.ReadOnly, o.PreLoadFreelist = readOnly, true // so that Verify looks at the free pages too
 	o.OpenFile = func(name string, flag int, perm os.FileMode) (*os.File, error) {
 		return os.OpenFile(name, flag, perm)
 	}
@@ -68,37 +69,47 @@ func openBolt(path string, readOnly bool) (KV, error) {
 	}
 	db.MaxBatchDelay = 0 // what queues while a commit syncs makes up the next one
 	kv := &boltKV{db}
-	if readOnly {
-		return kv, nil
-	}
-	missing := false
-	err = kv.view(func(tx *bbolt.Tx) error {
-		for _, b := range buckets {
-			missing = missing || tx.Bucket([]byte(b)) == nil
-		}
-		return nil
-	})
-	if err == nil && missing {
-		err = guard(func() error {
-			return db.Update(func(tx *bbolt.Tx) error {
-				for _, b := range buckets {
-					if _, err := tx.CreateBucketIfNotExists([]byte(b)); err != nil {
-						return err
-					}
-				}
-				return nil
-			})
-		})
-	}
-	if err != nil {
+	if err := kv.makeBuckets(readOnly); err != nil {
 		db.Close()
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	return kv, nil
 }
 
-// guard turns bbolt's panics on damaged pages into errors.
+// makeBuckets makes the buckets of a new database. In one that is not new, all
+// of them are there, or it is damaged.
+func (k *boltKV) makeBuckets(readOnly bool) error {
+	found := 0
+	err := k.view(func(tx *bbolt.Tx) error {
+		for _, b := range buckets {
+			if tx.Bucket([]byte(b)) != nil {
+				found++
+			}
+		}
+		return nil
+	})
+	if err != nil || found == len(buckets) {
+		return err
+	}
+	if found > 0 || readOnly {
+		return fmt.Errorf("the database is damaged: it has %d of its %d buckets; restore the data folder from a backup", found, len(buckets))
+	}
+	return guard(func() error {
+		return k.db.Update(func(tx *bbolt.Tx) error {
+			for _, b := range buckets {
+				if _, err := tx.CreateBucket([]byte(b)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// guard turns bbolt's panics on damaged pages into errors, and the faults when a
+// page points outside the mapped file.
 func guard(fn func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("the database is damaged: %v", p)

@@ -20,8 +20,6 @@ type meta struct{ kv KV }
 
 const metaEnvelope = 12
 
-const keyMetaVersion = "meta-version"
-
 func sealMeta(key string, v store.Version, value []byte) []byte {
 	b := make([]byte, metaEnvelope+len(value))
 	binary.LittleEndian.PutUint64(b[4:], uint64(v))
@@ -87,13 +85,11 @@ func (m meta) change(ctx context.Context, key string, expect store.Version, fn f
 			conflict = &store.ConflictError{Key: key, Expect: expect, Found: old.Version}
 			return nil
 		}
-		if c := tx.Get(bucketEngine, keyMetaVersion); c != nil {
-			v = store.Version(binary.LittleEndian.Uint64(c))
-		}
-		v++
-		if err := tx.Put(bucketEngine, keyMetaVersion, binary.LittleEndian.AppendUint64(nil, uint64(v))); err != nil {
+		n, err := bump(tx, keyMetaVersion)
+		if err != nil {
 			return err
 		}
+		v = store.Version(n)
 		return fn(tx, old, v)
 	})
 	if err == nil {

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"path"
@@ -27,18 +26,18 @@ type checkpoint struct {
 	first    event.SequenceNumber // trimmed up to here
 }
 
-func (c *checkpoint) encode() []byte {
+func (c *checkpoint) encode(id store.LogID) []byte {
 	var b []byte
 	le := binary.LittleEndian
 	for _, v := range []int64{int64(c.segment), c.offset, int64(c.next), c.enqueued, int64(c.first)} {
 		b = le.AppendUint64(b, uint64(v))
 	}
-	return le.AppendUint32(b, crc32.Checksum(b, event.Castagnoli))
+	return seal(id.String(), b)
 }
 
 func (c *checkpoint) decode(id store.LogID, b []byte) error {
 	le := binary.LittleEndian
-	if len(b) != 44 || le.Uint32(b[40:]) != crc32.Checksum(b[:40], event.Castagnoli) {
+	if b, err := unseal(id.String(), b); err != nil || len(b) != 40 {
 		return &store.CorruptError{Log: id, File: kvFile, Detail: "the checkpoint of this partition does not match its checksum"}
 	}
 	v := func(i int) int64 { return int64(le.Uint64(b[8*i:])) }
@@ -55,15 +54,6 @@ func (c *checkpoint) merge(n checkpoint) {
 	c.first = first
 }
 
-func deletedKey(id store.LogID) string { return deletedKeys + id.String() }
-func damageKey(id store.LogID) string  { return damageKeys + id.String() }
-
-const (
-	deletedKeys = "deleted/"
-	damageKeys  = "damage/"
-	keptKeys    = "kept/" // journal files that are not to be used again
-)
-
 // putCheckpoints stores checkpoints, except of logs deleted meanwhile.
 func putCheckpoints(tx KVTx, m map[store.LogID]checkpoint) error {
 	for id, n := range m {
@@ -77,7 +67,7 @@ func putCheckpoints(tx KVTx, m map[store.LogID]checkpoint) error {
 			}
 		}
 		c.merge(n)
-		if err := tx.Put(bucketLogs, id.String(), c.encode()); err != nil {
+		if err := tx.Put(bucketLogs, id.String(), c.encode(id)); err != nil {
 			return err
 		}
 	}
@@ -97,7 +87,11 @@ func (s *Store) loadState(id store.LogID) (c checkpoint, damage *store.CorruptEr
 		}
 		if b := tx.Get(bucketEngine, damageKey(id)); b != nil {
 			damage = &store.CorruptError{}
-			if err := json.Unmarshal(b, damage); err != nil {
+			b, err := unseal(damageKey(id), b)
+			if err == nil {
+				err = json.Unmarshal(b, damage)
+			}
+			if err != nil {
 				return fmt.Errorf("%s: the note of damage to partition %s is itself damaged: %w", kvFile, id, err)
 			}
 		}
@@ -157,21 +151,36 @@ func (l *log) closeFile() {
 	}
 }
 
-// listSegments returns the segments of a folder, oldest first, with their sizes.
+// listSegments returns the segments of a folder, oldest first, with their
+// sizes, and removes what failed writes left beside them.
 func (s *Store) listSegments(dir string) ([]*segmentFile, error) {
-	names, err := s.disk.List(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	segs, leftover, err := s.findSegments(dir)
 	if err != nil {
 		return nil, err
 	}
-	var segs []*segmentFile
+	for _, name := range leftover {
+		if err := s.disk.Remove(path.Join(dir, name)); err != nil {
+			return nil, err
+		}
+	}
+	return segs, nil
+}
+
+// findSegments tells the files that make up a log from leftovers. Of what a log
+// wrote before it was given up after a failed write, whatever lies at or after
+// the first number of a later epoch's segment is not the log's.
+func (s *Store) findSegments(dir string) (segs []*segmentFile, leftover []string, err error) {
+	names, err := s.disk.List(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	var all []*segmentFile
 	for _, name := range names {
 		if strings.HasSuffix(name, unfinished) {
-			if err := s.disk.Remove(path.Join(dir, name)); err != nil {
-				return nil, err
-			}
+			leftover = append(leftover, name)
 		}
 		first, epoch, salt, ok := parseSegmentName(name)
 		if !ok {
@@ -180,27 +189,22 @@ func (s *Store) listSegments(dir string) ([]*segmentFile, error) {
 		g := &segmentFile{name: name, first: first, epoch: epoch, salt: salt}
 		size, err := s.sizeOf(path.Join(dir, name))
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		g.end.Store(size)
-		segs = append(segs, g)
+		all = append(all, g)
 	}
-	slices.SortFunc(segs, func(a, b *segmentFile) int {
+	slices.SortFunc(all, func(a, b *segmentFile) int {
 		return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.epoch, b.epoch))
 	})
-	// Of what a log wrote before it was given up after a failed write, whatever
-	// lies at or after the first number of a later epoch's segment is not the log's.
-	kept := segs[:0]
-	for i, g := range segs {
-		if len(kept) > 0 && g.epoch < kept[len(kept)-1].epoch || i+1 < len(segs) && segs[i+1].first == g.first {
-			if err := s.disk.Remove(path.Join(dir, g.name)); err != nil {
-				return nil, err
-			}
+	for i, g := range all {
+		if len(segs) > 0 && g.epoch < segs[len(segs)-1].epoch || i+1 < len(all) && all[i+1].first == g.first {
+			leftover = append(leftover, g.name)
 			continue
 		}
-		kept = append(kept, g)
+		segs = append(segs, g)
 	}
-	return kept, nil
+	return segs, leftover, nil
 }
 
 func (s *Store) sizeOf(name string) (int64, error) {

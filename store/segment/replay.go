@@ -10,7 +10,6 @@ import (
 	"maps"
 	"path"
 	"slices"
-	"strings"
 
 	"github.com/millrace/millrace/event"
 	"github.com/millrace/millrace/store"
@@ -99,19 +98,12 @@ func (s *Store) replayJournal() error {
 func (s *Store) liveGenerations() ([]generation, error) {
 	var gens []generation
 	err := s.kv.View(func(tx KVTx) error {
-		var fault error
-		tx.Each(bucketEngine, journalKeys, func(key string, b []byte) bool {
-			if !strings.HasPrefix(key, journalKeys) {
-				return false
-			}
+		return eachEngine(tx, journalKeys, func(rest string, b []byte) error {
 			var g generation
-			if fault = g.decode(key, b); fault != nil {
-				return false
-			}
+			err := g.decode(rest, b)
 			gens = append(gens, g)
-			return true
+			return err
 		})
-		return fault
 	})
 	return gens, err
 }
@@ -443,25 +435,26 @@ func (r *replay) commit(tx KVTx, checkpoints map[store.LogID]checkpoint, damage 
 		if err != nil {
 			return err
 		}
-		if err := tx.Put(bucketEngine, damageKey(id), b); err != nil {
+		if err := tx.Put(bucketEngine, damageKey(id), seal(damageKey(id), b)); err != nil {
 			return err
 		}
 	}
 	if len(damage) > 0 || len(r.damage) > 0 { // what is left of the journal may be of use
 		for _, f := range r.files {
-			if err := tx.Put(bucketEngine, keptKeys+f.name, nil); err != nil {
+			if err := tx.Put(bucketEngine, keptKeys+f.name, seal(keptKeys+f.name, nil)); err != nil {
 				return err
 			}
 		}
 	}
 	var gone []string
 	for _, prefix := range []string{journalKeys, deletedKeys} {
-		tx.Each(bucketEngine, prefix, func(key string, _ []byte) bool {
-			if strings.HasPrefix(key, prefix) {
-				gone = append(gone, key)
-			}
-			return strings.HasPrefix(key, prefix)
+		err := eachEngine(tx, prefix, func(rest string, _ []byte) error {
+			gone = append(gone, prefix+rest)
+			return nil
 		})
+		if err != nil {
+			return err
+		}
 	}
 	for _, k := range gone {
 		if err := tx.Delete(bucketEngine, k); err != nil {

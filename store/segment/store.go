@@ -3,7 +3,6 @@ package segment
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -64,9 +63,6 @@ const (
 
 	// formatVersion is the version of the data folder's layout.
 	formatVersion = 1
-
-	keyEpoch      = "epoch"
-	keyGeneration = "generation"
 )
 
 // Errors of Open that a person must act on.
@@ -182,6 +178,9 @@ func (s *Store) recover(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := s.kv.View(checkEngine); err != nil {
+		return err
+	}
 	if err := s.nextEpoch(); err != nil {
 		return err
 	}
@@ -197,12 +196,9 @@ func (s *Store) recover(ctx context.Context) error {
 // nextEpoch begins a new ownership, durably.
 func (s *Store) nextEpoch() error {
 	return s.kv.Update(func(tx KVTx) error {
-		e := uint64(1)
-		if b := tx.Get(bucketEngine, keyEpoch); len(b) == 8 {
-			e = binary.LittleEndian.Uint64(b) + 1
-		}
+		e, err := bump(tx, keyEpoch)
 		s.epoch.Store(e)
-		return tx.Put(bucketEngine, keyEpoch, binary.LittleEndian.AppendUint64(nil, e))
+		return err
 	})
 }
 
@@ -210,16 +206,11 @@ func (s *Store) nextEpoch() error {
 func (s *Store) sweepDeleted() error {
 	var ids []store.LogID
 	err := s.kv.View(func(tx KVTx) error {
-		tx.Each(bucketEngine, deletedKeys, func(key string, _ []byte) bool {
-			if !strings.HasPrefix(key, deletedKeys) {
-				return false
-			}
-			if id, err := store.ParseLogID(key[len(deletedKeys):]); err == nil {
-				ids = append(ids, id)
-			}
-			return true
+		return eachEngine(tx, deletedKeys, func(rest string, _ []byte) error {
+			id, err := store.ParseLogID(rest)
+			ids = append(ids, id)
+			return err
 		})
-		return nil
 	})
 	for _, id := range ids {
 		err = errors.Join(err, s.disk.RemoveAll(path.Join("logs", id.String())))
@@ -235,12 +226,7 @@ func (s *Store) findFree() error {
 	}
 	kept := map[string]bool{}
 	err = s.kv.View(func(tx KVTx) error {
-		tx.Each(bucketEngine, keptKeys, func(key string, _ []byte) bool {
-			name, ok := strings.CutPrefix(key, keptKeys)
-			kept[name] = ok
-			return ok
-		})
-		return nil
+		return eachEngine(tx, keptKeys, func(rest string, _ []byte) error { kept[rest] = true; return nil })
 	})
 	if err != nil {
 		return err
@@ -345,7 +331,7 @@ func (s *Store) Delete(ctx context.Context, id store.LogID) error {
 	}
 	err := s.kv.Update(func(tx KVTx) error {
 		// The journal may still hold records of it, which must not come back.
-		if err := tx.Put(bucketEngine, deletedKey(id), []byte{1}); err != nil {
+		if err := tx.Put(bucketEngine, deletedKey(id), seal(deletedKey(id), nil)); err != nil {
 			return err
 		}
 		if err := tx.Delete(bucketEngine, damageKey(id)); err != nil {

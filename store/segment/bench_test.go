@@ -1,0 +1,124 @@
+package segment_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/millrace/millrace/event"
+	"github.com/millrace/millrace/store"
+	"github.com/millrace/millrace/store/segment"
+)
+
+// newBatch makes a batch of one record, in a slab from the pool.
+func newBatch(size, count int) *event.Batch {
+	b := event.NewBatch(event.EncodingKafka)
+	s := event.NewSlab(event.Headroom + size*count + 8)
+	b.AddRecord(s, event.Headroom+size*count, count)
+	return b
+}
+
+func openBench(b *testing.B, sync segment.Policy) *segment.Store {
+	b.Helper()
+	s, err := segment.Open(b.Context(), segment.Options{Dir: b.TempDir(), Sync: segment.Sync{Policy: sync}, Reserve: -1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { s.Close() })
+	return s
+}
+
+// BenchmarkAppend appends batches, 16 of them in flight. An iteration is one
+// batch; allocations must be zero.
+func BenchmarkAppend(b *testing.B) {
+	for _, c := range []struct {
+		size, count, logs int
+		sync              segment.Policy
+	}{
+		{100, 1, 1, segment.SyncAlways},
+		{1024, 60, 1, segment.SyncAlways},
+		{1024, 60, 1, segment.SyncNever},
+		{1024, 60, 1000, segment.SyncAlways},
+		{100, 1, 1000, segment.SyncAlways},
+	} {
+		b.Run(fmt.Sprintf("%dx%dB/logs=%d/%s", c.count, c.size, c.logs, segment.Sync{Policy: c.sync}), func(b *testing.B) {
+			s := openBench(b, c.sync)
+			var logs []store.Log
+			for p := range c.logs {
+				l, err := s.Open(b.Context(), store.LogID{Hub: 1, Partition: uint32(p)}, store.LogConfig{})
+				if err != nil {
+					b.Fatal(err)
+				}
+				logs = append(logs, l)
+			}
+			const window = 16
+			free := make(chan struct{}, window)
+			var failed error
+			queue := make(chan *event.Batch, window)
+			done := func(err error) {
+				if err != nil {
+					failed = err
+				}
+				(<-queue).Release()
+				<-free
+			}
+			b.SetBytes(int64(c.size * c.count))
+			b.ReportAllocs()
+			n := 0
+			for b.Loop() {
+				free <- struct{}{}
+				x := newBatch(c.size, c.count)
+				queue <- x
+				logs[n%len(logs)].Append(x, done)
+				n++
+			}
+			for range window {
+				free <- struct{}{}
+			}
+			b.ReportMetric(float64(n*c.count)/b.Elapsed().Seconds(), "events/s")
+			if failed != nil {
+				b.Fatal(failed)
+			}
+		})
+	}
+}
+
+// BenchmarkRead reads a log from its beginning, from files.
+func BenchmarkRead(b *testing.B) {
+	s := openBench(b, segment.SyncNever)
+	id := store.LogID{Hub: 1}
+	l, err := s.Open(b.Context(), id, store.LogConfig{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	const records = 3000
+	ack := make(chan error, 1)
+	for range records {
+		x := newBatch(1024, 60)
+		l.Append(x, func(err error) { ack <- err })
+		if err := <-ack; err != nil {
+			b.Fatal(err)
+		}
+		x.Release()
+	}
+	r, err := s.OpenReader(b.Context(), id)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer r.Close()
+	b.SetBytes(60 * 1024)
+	b.ReportAllocs()
+	var next event.SequenceNumber
+	for b.Loop() {
+		if next >= 60*(records-300) { // the rest is in memory
+			next = 0
+		}
+		c, err := r.Read(context.Background(), next, 64<<10)
+		if err != nil {
+			b.Fatal(err)
+		}
+		next = c.Next()
+		c.Close()
+	}
+	b.ReportMetric(60, "events/op")
+}
