@@ -32,6 +32,13 @@ type Disk struct {
 	onOp     func(op, name string) error
 }
 
+// SetCapacity changes Capacity while the disk is in use.
+func (d *Disk) SetCapacity(n int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.Capacity = n
+}
+
 // SetFault sets what is asked before each write ("write"), sync ("sync"),
 // creation ("create") and folder sync ("syncdir"); its error is returned. What
 // a failed sync leaves unsynced is lost for good, as with Linux's page cache:

@@ -185,8 +185,15 @@ func (t boltTx) Each(bucket, from string, fn func(string, []byte) bool) {
 type MemoryKV struct {
 	mu sync.Mutex
 	m  map[string][]byte // bucket, NUL, key; values are never changed in place
-	// Fail, if set, is asked before each Update, and its error returned.
-	Fail func() error
+
+	fault func() error
+}
+
+// SetFault sets what is asked before each Update; its error is returned.
+func (k *MemoryKV) SetFault(fn func() error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.fault = fn
 }
 
 // NewMemoryKV returns an empty database.
@@ -212,8 +219,8 @@ func (k *MemoryKV) View(fn func(KVTx) error) error {
 func (k *MemoryKV) Update(fn func(KVTx) error) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.Fail != nil {
-		if err := k.Fail(); err != nil {
+	if k.fault != nil {
+		if err := k.fault(); err != nil {
 			return err
 		}
 	}

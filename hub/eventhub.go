@@ -1,0 +1,286 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/millrace/millrace/store"
+)
+
+// Limits of every event hub. A tier's lower ones come with the tiers.
+const (
+	MaxPartitions    = 1024
+	MaxGroupName     = 50
+	MaxReceivers     = 5       // without epoch, per group and partition
+	MaxPublication   = 1 << 20 // bytes of an event or a batch, as sent
+	DefaultGroup     = "$Default"
+	DefaultRetention = 7 * 24 * time.Hour
+	// MaxPartitionKey is the longest partition key, in bytes: four for each of
+	// the 128 characters that the SDKs allow.
+	MaxPartitionKey = 512
+)
+
+// Settings are what can be changed of a hub.
+type Settings struct {
+	// Retention is how long events are kept; 0 means DefaultRetention, a
+	// negative value for ever.
+	Retention time.Duration `json:"retention"`
+	// Groups are the consumer groups beside $Default.
+	Groups []Group `json:"groups,omitempty"`
+	// Rules are the hub's own authorization rules.
+	Rules []Rule `json:"rules,omitempty"`
+}
+
+// Group is a consumer group's record.
+type Group struct {
+	Name    string    `json:"name"`
+	Created time.Time `json:"created"`
+}
+
+func (s Settings) withDefaults(hub string) (Settings, error) {
+	if s.Retention == 0 {
+		s.Retention = DefaultRetention
+	}
+	if s.Retention > 0 && s.Retention < time.Minute {
+		return s, fail(InvalidArgument, hub, "The retention of an event hub is a minute at least, not %s.", s.Retention)
+	}
+	s.Groups = slices.Clone(s.Groups)
+	s.Rules = slices.Clone(s.Rules)
+	seen := map[string]bool{}
+	for _, g := range s.Groups {
+		if err := checkGroupName(hub, g.Name); err != nil {
+			return s, err
+		}
+		low := strings.ToLower(g.Name)
+		if seen[low] {
+			return s, fail(InvalidArgument, hub, "The consumer group '%s' is named twice.", g.Name)
+		}
+		seen[low] = true
+	}
+	return s, nil
+}
+
+func checkGroupName(hub, name string) error {
+	if strings.EqualFold(name, DefaultGroup) {
+		return fail(Forbidden, hub, "The consumer group %s always exists; it can neither be created nor deleted.", DefaultGroup)
+	}
+	return checkName("consumer group", name, MaxGroupName)
+}
+
+// hubRecord is a hub as it is stored: one value for what must change together.
+type hubRecord struct {
+	ID         uint64    `json:"id"`
+	Name       string    `json:"name"`
+	Created    time.Time `json:"created"`
+	Updated    time.Time `json:"updated"`
+	Partitions int       `json:"partitions"`
+	Settings
+}
+
+// EventHub is a partitioned log with its consumer groups.
+type EventHub struct {
+	// Name is as it was given at the creation; lookups fold case.
+	Name    string
+	Created time.Time
+	Metrics Metrics
+
+	ns         *Namespace
+	id         uint64
+	partitions []*Partition
+	turn       atomic.Uint32
+	state      atomic.Pointer[hubState]
+	ended      chan struct{}
+
+	mu     sync.Mutex
+	groups map[string]*ConsumerGroup // by lower-case name
+}
+
+// hubState is what changes of a hub; it is replaced as a whole.
+type hubState struct {
+	record  hubRecord
+	version store.Version
+}
+
+func newEventHub(ns *Namespace, r *hubRecord, v store.Version) *EventHub {
+	h := &EventHub{Name: r.Name, Created: r.Created, ns: ns, id: r.ID, ended: make(chan struct{}), groups: map[string]*ConsumerGroup{}}
+	h.state.Store(&hubState{*r, v})
+	for i := range r.Partitions {
+		h.partitions = append(h.partitions, newPartition(h, i))
+	}
+	return h
+}
+
+// Namespace is the namespace that the hub is in.
+func (h *EventHub) Namespace() *Namespace { return h.ns }
+
+// Settings returns the current settings. The slices are not to be changed.
+func (h *EventHub) Settings() Settings { return h.state.Load().record.Settings }
+
+// Updated is when the settings were last changed.
+func (h *EventHub) Updated() time.Time { return h.state.Load().record.Updated }
+
+// Partitions is how many partitions the hub has.
+func (h *EventHub) Partitions() int { return len(h.partitions) }
+
+// Ended is closed when the hub is deleted.
+func (h *EventHub) Ended() <-chan struct{} { return h.ended }
+
+// Partition returns a partition by its id: a decimal number without sign or
+// leading zeros.
+func (h *EventHub) Partition(id string) (*Partition, error) {
+	n, err := strconv.Atoi(id)
+	if err != nil || n < 0 || n >= len(h.partitions) || id != strconv.Itoa(n) {
+		return nil, fail(PartitionOutOfRange, h.Name+"/Partitions/"+id,
+			"The specified partition is invalid for an EventHub partition sender or receiver. It should be between 0 and %d.", len(h.partitions)-1)
+	}
+	return h.partitions[n], nil
+}
+
+// At returns the partition of a number, which is in range.
+func (h *EventHub) At(n int) *Partition { return h.partitions[n] }
+
+// ForKey returns the partition that a key is assigned to.
+func (h *EventHub) ForKey(key string) *Partition {
+	return h.partitions[PartitionOf(key, len(h.partitions))]
+}
+
+// Next returns the partition whose turn it is.
+func (h *EventHub) Next() *Partition {
+	return h.partitions[(h.turn.Add(1)-1)%uint32(len(h.partitions))]
+}
+
+// Update changes the settings, durably. change gets a copy to alter.
+func (h *EventHub) Update(ctx context.Context, change func(*Settings) error) error {
+	n := h.ns.all
+	n.changing.Lock()
+	defer n.changing.Unlock()
+	select {
+	case <-h.ended:
+		return notFound(h.ns.Name, h.Name)
+	default:
+	}
+	old := h.state.Load()
+	r := old.record
+	r.Groups, r.Rules = slices.Clone(r.Groups), slices.Clone(r.Rules)
+	if err := change(&r.Settings); err != nil {
+		return err
+	}
+	var err error
+	if r.Settings, err = r.Settings.withDefaults(h.Name); err != nil {
+		return err
+	}
+	r.Updated = n.now()
+	v, err := n.putHub(ctx, h.ns, &r, old.version)
+	if err != nil {
+		return fmt.Errorf("update event hub %s: %w", h.Name, err)
+	}
+	h.state.Store(&hubState{r, v})
+	for _, p := range h.partitions {
+		p.configure(r.Settings)
+	}
+	h.dropGroups(r.Settings)
+	return nil
+}
+
+// Groups returns the names of the consumer groups, $Default first.
+func (h *EventHub) Groups() []Group {
+	return append([]Group{{Name: DefaultGroup, Created: h.Created}}, h.Settings().Groups...)
+}
+
+// CreateGroup adds a consumer group.
+func (h *EventHub) CreateGroup(ctx context.Context, name string) error {
+	if err := checkGroupName(h.Name, name); err != nil {
+		return err
+	}
+	return h.Update(ctx, func(s *Settings) error {
+		if s.group(name) >= 0 {
+			return fail(AlreadyExists, h.Name+"/ConsumerGroups/"+name, "The consumer group '%s' of the event hub '%s' already exists.", name, h.Name)
+		}
+		s.Groups = append(s.Groups, Group{Name: name, Created: h.ns.all.now()})
+		return nil
+	})
+}
+
+// DeleteGroup removes a consumer group. Its receivers are detached.
+func (h *EventHub) DeleteGroup(ctx context.Context, name string) error {
+	if err := checkGroupName(h.Name, name); err != nil {
+		return err
+	}
+	return h.Update(ctx, func(s *Settings) error {
+		i := s.group(name)
+		if i < 0 {
+			return h.groupNotFound(name)
+		}
+		s.Groups = slices.Delete(s.Groups, i, i+1)
+		return nil
+	})
+}
+
+func (s *Settings) group(name string) int {
+	return slices.IndexFunc(s.Groups, func(g Group) bool { return strings.EqualFold(g.Name, name) })
+}
+
+func (h *EventHub) groupNotFound(name string) error {
+	return notFound(h.ns.Name, strings.ToLower(h.Name)+"/consumergroups/"+strings.ToLower(name))
+}
+
+// Group returns a consumer group by its name, in any case.
+func (h *EventHub) Group(name string) (*ConsumerGroup, error) {
+	s := h.Settings()
+	full := DefaultGroup
+	if !strings.EqualFold(name, DefaultGroup) {
+		i := s.group(name)
+		if i < 0 {
+			return nil, h.groupNotFound(name)
+		}
+		full = s.Groups[i].Name
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	low := strings.ToLower(name)
+	g := h.groups[low]
+	if g == nil {
+		g = &ConsumerGroup{Name: full, hub: h, seats: map[int]*seats{}}
+		h.groups[low] = g
+	}
+	return g, nil
+}
+
+// dropGroups detaches the receivers of groups that are no more.
+func (h *EventHub) dropGroups(s Settings) {
+	h.mu.Lock()
+	var gone []*ConsumerGroup
+	for low, g := range h.groups {
+		if low != strings.ToLower(DefaultGroup) && s.group(low) < 0 {
+			gone = append(gone, g)
+			delete(h.groups, low)
+		}
+	}
+	h.mu.Unlock()
+	for _, g := range gone {
+		g.end(h.groupNotFound(g.Name))
+	}
+}
+
+// end is the hub's deletion, as its receivers see it.
+func (h *EventHub) end() {
+	close(h.ended)
+	h.mu.Lock()
+	var all []*ConsumerGroup
+	for _, g := range h.groups {
+		all = append(all, g)
+	}
+	h.mu.Unlock()
+	for _, g := range all {
+		g.end(notFound(h.ns.Name, h.Name))
+	}
+	for _, p := range h.partitions {
+		p.end()
+	}
+}

@@ -1,0 +1,104 @@
+package hub
+
+import (
+	"context"
+	"time"
+
+	"github.com/millrace/millrace/event"
+)
+
+// retainEvery is how often the partitions are looked at. Each is trimmed when
+// its oldest event is due, and then at most every sixty-fourth of its retention.
+const retainEvery = 15 * time.Second
+
+// retain removes expired events until the namespaces are closed.
+func (n *Namespaces) retain() {
+	t := time.NewTicker(retainEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-t.C:
+			n.Expire(n.ctx)
+		}
+	}
+}
+
+// Expire removes, of every partition that is due, the events whose retention
+// has passed. It runs by itself; tests of virtual time call it.
+func (n *Namespaces) Expire(ctx context.Context) {
+	now := n.o.Now()
+	for _, ns := range n.All() {
+		for _, h := range ns.EventHubs() {
+			keep := h.Settings().Retention
+			if keep <= 0 {
+				continue
+			}
+			for _, p := range h.partitions {
+				p.mu.Lock()
+				due := !now.Before(p.trimAt) && !p.ended
+				p.mu.Unlock()
+				if !due {
+					continue
+				}
+				next, err := p.expire(ctx, now, keep)
+				if err != nil {
+					if ctx.Err() != nil {
+						return
+					}
+					n.log.Warn("expired events can't be removed; it is tried again", "partition", p.Entity(), "error", err)
+					next = now.Add(time.Minute)
+				}
+				p.mu.Lock()
+				p.trimAt = next
+				p.mu.Unlock()
+			}
+		}
+	}
+}
+
+// expire trims one partition and returns when to look at it next.
+func (p *Partition) expire(ctx context.Context, now time.Time, keep time.Duration) (time.Time, error) {
+	l, err := p.open(ctx)
+	if err != nil {
+		return now, err
+	}
+	b, err := l.Bounds(ctx)
+	if err != nil {
+		return now, err
+	}
+	if b.Empty() {
+		return now.Add(keep), nil
+	}
+	r, err := p.OpenReader(ctx)
+	if err != nil {
+		return now, err
+	}
+	defer r.Close()
+	first, err := r.Start(ctx, event.Position{Origin: event.AtEnqueued, Enqueued: now.Add(-keep), Inclusive: true})
+	if err != nil {
+		return now, err
+	}
+	if first > b.First {
+		if err := l.Trim(ctx, first); err != nil {
+			return now, err
+		}
+	}
+	soonest := now.Add(min(max(keep/64, time.Minute), time.Hour))
+	if first == b.Next {
+		return now.Add(keep), nil
+	}
+	c, err := r.Read(ctx, first, 1)
+	if err != nil {
+		return now, err
+	}
+	defer c.Close()
+	if c.Empty() {
+		return soonest, nil
+	}
+	if t := time.UnixMilli(c.Records[0].Enqueued).Add(keep); t.After(soonest) {
+		return t, nil
+	}
+	return soonest, nil
+}
