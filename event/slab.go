@@ -34,8 +34,8 @@ type Slab struct {
 	class int8 // index into slabClasses, or -1 when not pooled
 }
 
-// NewSlab returns a slab of at least size bytes with one reference. Its
-// contents are whatever was there before.
+// NewSlab returns a slab of at least size bytes, a multiple of eight, with one
+// reference. Its contents are whatever was there before.
 func NewSlab(size int) *Slab {
 	for i, c := range slabClasses {
 		if size > c {
@@ -48,7 +48,7 @@ func NewSlab(size int) *Slab {
 		s.refs.Store(1)
 		return s
 	}
-	s := &Slab{B: make([]byte, size), class: -1}
+	s := &Slab{B: make([]byte, (size+7)&^7), class: -1}
 	s.refs.Store(1)
 	return s
 }

@@ -3,6 +3,7 @@ package segment_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/millrace/millrace/event"
@@ -121,4 +122,29 @@ func BenchmarkRead(b *testing.B) {
 		c.Close()
 	}
 	b.ReportMetric(60, "events/op")
+}
+
+// BenchmarkMeta puts values from many goroutines: they share syncs.
+func BenchmarkMeta(b *testing.B) {
+	for _, writers := range []int{1, 32} {
+		b.Run(fmt.Sprint(writers), func(b *testing.B) {
+			s := openBench(b, segment.SyncAlways)
+			m := s.Meta()
+			b.SetParallelism(writers / 2)
+			n := 0
+			var mu sync.Mutex
+			b.RunParallel(func(pb *testing.PB) {
+				mu.Lock()
+				n++
+				key := fmt.Sprint("k", n)
+				mu.Unlock()
+				for pb.Next() {
+					if _, err := m.Put(context.Background(), key, []byte("value"), store.AnyVersion); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+	}
 }

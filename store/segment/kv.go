@@ -49,7 +49,20 @@ var buckets = []string{bucketEngine, bucketLogs, bucketMeta}
 // errLocked says that another process has the database open.
 var errLocked = errors.New("the database is locked by another process")
 
-type boltKV struct{ db *bbolt.DB }
+type boltKV struct {
+	db *bbolt.DB
+
+	mu    sync.Mutex
+	queue []*update // the first of them leads, unless a commit is under way
+	busy  bool
+}
+
+// update is a caller of Update who waits.
+type update struct {
+	fn   func(KVTx) error
+	err  error
+	wake chan bool // true: done; false: lead the next commit
+}
 
 func openBolt(path string, readOnly bool) (KV, error) {
 	o := *bbolt.DefaultOptions
@@ -67,8 +80,7 @@ func openBolt(path string, readOnly bool) (KV, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	db.MaxBatchDelay = 0 // what queues while a commit syncs makes up the next one
-	kv := &boltKV{db}
+	kv := &boltKV{db: db}
 	if err := kv.makeBuckets(readOnly); err != nil {
 		db.Close()
 		return nil, fmt.Errorf("open %s: %w", path, err)
@@ -126,10 +138,59 @@ func (k *boltKV) View(fn func(KVTx) error) error {
 	return k.view(func(tx *bbolt.Tx) error { return fn(boltTx{tx}) })
 }
 
+// Update gathers what is asked for while a commit syncs, and commits it as one.
 func (k *boltKV) Update(fn func(KVTx) error) error {
+	u := &update{fn: fn, wake: make(chan bool, 1)}
+	k.mu.Lock()
+	k.queue = append(k.queue, u)
+	lead := !k.busy
+	k.busy = true
+	k.mu.Unlock()
+	if !lead && <-u.wake {
+		return u.err
+	}
+	k.mu.Lock()
+	us := k.queue
+	k.queue = nil
+	k.mu.Unlock()
+	k.commit(us)
+	k.mu.Lock()
+	if len(k.queue) > 0 {
+		k.queue[0].wake <- false
+	} else {
+		k.busy = false
+	}
+	k.mu.Unlock()
+	for _, x := range us {
+		if x != u {
+			x.wake <- true
+		}
+	}
+	return u.err
+}
+
+// commit runs the updates in one transaction; if one of them fails, each in its
+// own.
+func (k *boltKV) commit(us []*update) {
+	err := k.transact(us)
+	if err == nil || len(us) == 1 {
+		us[0].err = err
+		return
+	}
+	for i := range us {
+		us[i].err = k.transact(us[i : i+1])
+	}
+}
+
+func (k *boltKV) transact(us []*update) error {
 	return guard(func() error {
-		return k.db.Batch(func(tx *bbolt.Tx) error {
-			return guard(func() error { return fn(boltTx{tx}) })
+		return k.db.Update(func(tx *bbolt.Tx) error {
+			for _, u := range us {
+				if err := u.fn(boltTx{tx}); err != nil {
+					return err
+				}
+			}
+			return nil
 		})
 	})
 }

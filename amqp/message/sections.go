@@ -1,0 +1,61 @@
+package message
+
+import (
+	"fmt"
+
+	"github.com/millrace/millrace/amqp/wire"
+)
+
+// Section is one section of a message: a view.
+type Section struct {
+	Code byte       // wire.DescHeader and its like
+	Full []byte     // with the descriptor
+	Body wire.Value // without
+}
+
+// Next returns the section at the head of b and what follows it.
+func Next(b []byte) (s Section, rest []byte, err error) {
+	// The common form first: a small ulong as descriptor.
+	if len(b) > 3 && b[0] == wire.CodeDescribed && b[1] == wire.CodeSmallUlong {
+		v, n, err := wire.Read(b[3:])
+		if err != nil {
+			return s, nil, err
+		}
+		s = Section{Code: b[2], Full: b[:3+n], Body: v}
+		rest = b[3+n:]
+	} else {
+		v, n, err := wire.Read(b)
+		if err != nil {
+			return s, nil, err
+		}
+		code, sym, inner, err := v.Described()
+		if err != nil {
+			return s, nil, err
+		}
+		if code == 0 {
+			code = wire.DescriptorCode(sym)
+		}
+		s = Section{Code: byte(min(code, 255)), Full: v.Full, Body: inner}
+		rest = b[n:]
+	}
+	if s.Code < wire.DescHeader || s.Code > wire.DescFooter {
+		return s, nil, fmt.Errorf("%w: a section with descriptor 0x%02x", wire.ErrDecode, s.Code)
+	}
+	return s, rest, s.check()
+}
+
+// check holds the section's value to the type that its code has.
+func (s *Section) check() error {
+	var err error
+	switch s.Code {
+	case wire.DescHeader, wire.DescProperties, wire.DescSequence:
+		_, err = s.Body.List()
+	case wire.DescDeliveryAnn, wire.DescMessageAnn, wire.DescAppProperties, wire.DescFooter:
+		_, err = s.Body.Map()
+	case wire.DescData:
+		if _, ok := s.Body.Binary(); !ok {
+			err = fmt.Errorf("%w: a data section of format code 0x%02x", wire.ErrDecode, s.Body.Code)
+		}
+	}
+	return err
+}
