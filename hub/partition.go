@@ -329,6 +329,11 @@ func (r *Reader) Read(ctx context.Context, from event.SequenceNumber, max int) (
 	}
 }
 
+// Recent is Read for what is in memory or at the tail; false for all else.
+func (r *Reader) Recent(from event.SequenceNumber, max int) (*event.Chunk, bool) {
+	return r.r.Recent(from, max)
+}
+
 // Notify calls fn once when an event after the given one is there, or the log
 // ends. fn must not block.
 func (r *Reader) Notify(after event.SequenceNumber, fn func()) (stop func()) {

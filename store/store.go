@@ -72,6 +72,9 @@ type Reader interface {
 	// from is older than what is retained, or newer than the tail;
 	// *CorruptError, which is never turned into a skip.
 	Read(ctx context.Context, from event.SequenceNumber, max int) (*event.Chunk, error)
+	// Recent is Read for what is in memory, or at the tail: it never waits. It
+	// returns false for everything else, errors among it; Read then says more.
+	Recent(from event.SequenceNumber, max int) (*event.Chunk, bool)
 	// Seek returns the number of the first event enqueued at or after the given
 	// time, in Unix milliseconds; Next when there is none yet.
 	Seek(ctx context.Context, enqueued int64) (event.SequenceNumber, error)

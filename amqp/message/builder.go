@@ -13,8 +13,19 @@ import (
 // messages of their own (amqp.md 4.5).
 const BatchFormat = 0x80013700
 
-// AnnotationPartitionKey is the message annotation that names a partition key.
-const AnnotationPartitionKey = "x-opt-partition-key"
+// Annotations that the broker reads or sets.
+const (
+	AnnotationPartitionKey = "x-opt-partition-key"
+	AnnotationPublisher    = "x-opt-publisher"
+)
+
+// Marks are annotations that the broker adds to a message when it arrives.
+type Marks struct {
+	// PartitionKey is added to a message that has none; nil: to none.
+	PartitionKey []byte
+	// Publisher is the name of the publisher that the message came from, if any.
+	Publisher []byte
+}
 
 // ErrEmpty refuses a message without a section.
 var ErrEmpty = errors.New("the message is empty")
@@ -145,21 +156,26 @@ func partitionKey(v wire.Value) ([]byte, error) {
 // reserved tells whether an annotation is the broker's to set.
 func reserved(key []byte) bool {
 	switch string(key) {
-	case "x-opt-sequence-number", "x-opt-offset", "x-opt-enqueued-time", "x-opt-sequence-number-epoch",
+	case "x-opt-sequence-number", "x-opt-offset", "x-opt-enqueued-time", "x-opt-sequence-number-epoch", AnnotationPublisher,
 		"com.microsoft:producer-sequence-number", "com.microsoft:producer-id", "com.microsoft:producer-epoch":
 		return true
 	}
 	return false
 }
 
-// Add adds the message that p was parsed from. key, if not nil, is the partition
-// key of the batch that it came in: it is added to a message that has none.
-// hint is how many bytes are likely to follow, this message included.
-func (b *Builder) Add(p *Parsed, key []byte, hint int) {
-	addKey := key != nil && p.PartitionKey == nil
+// Add adds the message that p was parsed from, with marks. hint is how many
+// bytes are likely to follow, this message included.
+func (b *Builder) Add(p *Parsed, marks Marks, hint int) {
+	if p.PartitionKey != nil {
+		marks.PartitionKey = nil
+	}
 	annotations, items := p.keptBytes, p.kept
-	if addKey {
-		annotations += keyItemSize(key)
+	if marks.PartitionKey != nil {
+		annotations += itemSize(AnnotationPartitionKey, marks.PartitionKey)
+		items += 2
+	}
+	if marks.Publisher != nil {
+		annotations += itemSize(AnnotationPublisher, marks.Publisher)
 		items += 2
 	}
 	b.room(p.size+annotations+overhead, hint)
@@ -169,9 +185,8 @@ func (b *Builder) Add(p *Parsed, key []byte, hint int) {
 	} else {
 		out = binary.AppendUvarint(out, uint64(annotations+uvarintLen(uint64(items))))
 		out = binary.AppendUvarint(out, uint64(items))
-		if addKey {
-			out = wire.AppendString(wire.AppendSymbol(out, AnnotationPartitionKey), string(key))
-		}
+		out = appendItem(out, AnnotationPartitionKey, marks.PartitionKey)
+		out = appendItem(out, AnnotationPublisher, marks.Publisher)
 		for it := p.annotations; it.Len() > 0; {
 			k, v := it.Next(), it.Next()
 			if name, _ := k.Text(); !reserved(name) {
@@ -190,12 +205,19 @@ func (b *Builder) Add(p *Parsed, key []byte, hint int) {
 	b.ends = append(b.ends, uint32(b.end-event.Headroom))
 }
 
-func keyItemSize(key []byte) int {
-	n := 2 + len(AnnotationPartitionKey) + 2 + len(key)
-	if len(key) > 255 {
+func itemSize(key string, value []byte) int {
+	n := 2 + len(key) + 2 + len(value)
+	if len(value) > 255 {
 		n += 3
 	}
 	return n
+}
+
+func appendItem(out []byte, key string, value []byte) []byte {
+	if value == nil {
+		return out
+	}
+	return wire.AppendText(wire.AppendSymbol(out, key), value)
 }
 
 func uvarintLen(n uint64) int {

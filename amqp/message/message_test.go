@@ -32,7 +32,7 @@ func store(t testing.TB, key []byte, msgs ...[]byte) *event.Record {
 		if err := p.Parse(m); err != nil {
 			t.Fatal(err)
 		}
-		b.Add(&p, key, len(m))
+		b.Add(&p, message.Marks{PartitionKey: key}, len(m))
 	}
 	batch := b.Batch()
 	if len(batch.Records) != 1 {
@@ -152,7 +152,7 @@ func TestManyRecords(t *testing.T) {
 		if err := p.Parse(m); err != nil {
 			t.Fatal(err)
 		}
-		b.Add(&p, nil, 1<<20)
+		b.Add(&p, message.Marks{}, 1<<20)
 	}
 	batch := b.Batch()
 	if batch.Count != len(want) {
@@ -188,7 +188,7 @@ func TestSmallStart(t *testing.T) {
 		if err := p.Parse(m); err != nil {
 			t.Fatal(err)
 		}
-		b.Add(&p, nil, len(m))
+		b.Add(&p, message.Marks{}, len(m))
 	}
 	batch := b.Batch()
 	if len(batch.Records) != 1 {
@@ -297,7 +297,7 @@ func BenchmarkNormalise(b *testing.B) {
 				if err := p.Parse(msg); err != nil {
 					b.Fatal(err)
 				}
-				bld.Add(&p, nil, event.SlabSize)
+				bld.Add(&p, message.Marks{}, event.SlabSize)
 				if bld.Size() > event.SlabSize-20_000 {
 					bld.Batch().Release()
 				}

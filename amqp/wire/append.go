@@ -64,6 +64,9 @@ func AppendTimestamp(b []byte, ms int64) []byte {
 // AppendString adds a string.
 func AppendString(b []byte, s string) []byte { return appendText(b, CodeString8, s) }
 
+// AppendText adds a string given as its bytes.
+func AppendText(b, v []byte) []byte { return appendText(b, CodeString8, v) }
+
 // AppendSymbol adds a symbol.
 func AppendSymbol(b []byte, s string) []byte { return appendText(b, CodeSymbol8, s) }
 

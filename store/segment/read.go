@@ -43,6 +43,11 @@ func (o *owner) Read(ctx context.Context, from event.SequenceNumber, max int) (*
 	return o.reader.Read(ctx, from, max)
 }
 
+// Recent implements store.Reader.
+func (o *owner) Recent(from event.SequenceNumber, max int) (*event.Chunk, bool) {
+	return o.reader.Recent(from, max)
+}
+
 // Seek implements store.Reader.
 func (o *owner) Seek(ctx context.Context, enqueued int64) (event.SequenceNumber, error) {
 	return o.reader.Seek(ctx, enqueued)
@@ -65,6 +70,16 @@ func (r *reader) Read(ctx context.Context, from event.SequenceNumber, max int) (
 		return nil, err
 	}
 	return c, nil
+}
+
+// Recent implements store.Reader.
+func (r *reader) Recent(from event.SequenceNumber, max int) (*event.Chunk, bool) {
+	c := event.NewChunk()
+	if _, done, err := r.readTail(c, from, max); err != nil || !done {
+		c.Close()
+		return nil, false
+	}
+	return c, true
 }
 
 // readTail serves from memory, if what is asked for is there.

@@ -251,6 +251,20 @@ func testReadBounded(t *testing.T, f *fixture) {
 		t.Errorf("%d records of 10,000 bytes for a limit of 35,000", n)
 	}
 	c.Close()
+	if c, ok := l.Recent(50, 1); !ok || !c.Empty() {
+		t.Errorf("at the tail nothing is recent: %v", ok)
+	} else {
+		c.Close()
+	}
+	if _, ok := l.Recent(51, 1); ok {
+		t.Error("what is to come is recent")
+	}
+	if c, ok := l.Recent(49, 1000); ok { // an engine need not keep anything in memory
+		if c.Empty() || c.Records[0].First != 49 {
+			t.Error("what is recent is not what was asked for")
+		}
+		c.Close()
+	}
 	c, err = l.Read(t.Context(), 0, 1)
 	if err != nil || len(c.Records) != 1 {
 		t.Fatalf("a small limit: %v", err)

@@ -1,0 +1,427 @@
+package amqp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/millrace/millrace/amqp/message"
+	"github.com/millrace/millrace/amqp/wire"
+	"github.com/millrace/millrace/auth"
+	"github.com/millrace/millrace/hub"
+)
+
+// conn is one connection. Its fields, but for the first group, belong to the
+// goroutine that runs loop.
+type conn struct {
+	// Immutable, or for everyone.
+	srv    *Server
+	nc     net.Conn
+	number uint64
+	log    *slog.Logger
+	ctx    context.Context //nolint:containedctx // ends what works for the connection
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // of the goroutines that work for the connection
+	inbox  inbox
+	reads  chan inbound
+	writer writer
+
+	// The peer and the handshake.
+	now       time.Time
+	phase     phase
+	id        string // our container id
+	peer      wire.Open
+	peerFrame int    // the largest frame that the peer takes
+	login     *login // SASL PLAIN
+	ns        *hub.Namespace
+	claims    map[string]*auth.Claims // by the path that the token was put for
+	trusted   bool                    // a token, key or request was accepted
+
+	// Sessions and links.
+	sessions map[uint16]*session
+	links    int
+	ready    []*outLink // that may have something to send
+	touched  []*pending // gathered from this input, to be appended
+	parsed   message.Parsed
+	unread   int // how much of the input is still to be handled
+
+	out       []byte // frames to be written
+	appending int    // appends under way
+	unacked   int64  // their bytes
+	partial   int64  // bytes of messages received in part
+
+	// Time.
+	opened    time.Time
+	heard     time.Time // when the peer was last heard of
+	spoke     time.Time // when it was last written to
+	nextCheck time.Time // of tokens
+	closing   time.Time // when the last goodbye was said; then all else is dropped
+	draining  bool      // the broker is stopping
+	counted   bool      // in the metrics
+	over      bool      // the loop has ended
+	reason    string    // why the connection ends
+	bad       bool      // and it is the peer's fault
+}
+
+// phase is what a connection expects next.
+type phase uint8
+
+const (
+	expectHeader phase = iota // a protocol header
+	expectInit                // sasl-init
+	expectAMQP                // the AMQP header after SASL
+	expectOpen
+	established
+	closed // a close was sent
+)
+
+// login is what SASL PLAIN brought.
+type login struct{ user, password string }
+
+// posted is something another goroutine has for the connection.
+type posted interface{ deliver(c *conn) }
+
+// inbox takes messages without ever blocking the sender. What can be in it is
+// bounded by what is under way for the connection.
+type inbox struct {
+	mu   sync.Mutex
+	q    []posted
+	wake chan struct{}
+}
+
+func (c *conn) post(m posted) {
+	c.inbox.mu.Lock()
+	c.inbox.q = append(c.inbox.q, m)
+	first := len(c.inbox.q) == 1
+	c.inbox.mu.Unlock()
+	if first {
+		select {
+		case c.inbox.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// take swaps the queue for an empty one.
+func (i *inbox) take(spare []posted) []posted {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	q := i.q
+	i.q = spare[:0]
+	return q
+}
+
+func newConn(s *Server, nc net.Conn) *conn {
+	c := &conn{
+		srv: s, nc: nc,
+		log:       s.log.With("peer", nc.RemoteAddr().String()),
+		inbox:     inbox{wake: make(chan struct{}, 1)},
+		reads:     make(chan inbound, 1),
+		claims:    map[string]*auth.Claims{},
+		sessions:  map[uint16]*session{},
+		ns:        s.o.Namespaces.Default(),
+		peerFrame: wire.MinMaxFrameSize,
+	}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.writer.init()
+	return c
+}
+
+// serve runs the connection to its end.
+func (c *conn) serve() {
+	c.id = c.srv.tracker.id() + "_G0"
+	c.now = c.srv.o.Now()
+	c.opened, c.heard, c.spoke = c.now, c.now, c.now
+	c.wg.Go(c.read)
+	c.wg.Go(c.write)
+	c.loop()
+	c.over = true
+	c.cancel()
+	c.nc.Close()
+	c.end()
+	c.wg.Wait()
+	for in := range c.reads {
+		if in.slab != nil {
+			in.slab.Release()
+		}
+	}
+	c.lastMessages()
+	c.logEnd()
+}
+
+// loop is the connection's one owner.
+func (c *conn) loop() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var spare []posted
+	for {
+		reads := c.reads
+		if c.full() {
+			reads = nil // what is unacknowledged or unwritten comes first
+		}
+		var in inbound
+		got := false
+		select {
+		case in, got = <-reads:
+			if !got {
+				return
+			}
+		case <-c.inbox.wake:
+		case err := <-c.writer.done:
+			if !c.written(err) {
+				return
+			}
+		case <-timer.C:
+		}
+		c.now = c.srv.o.Now()
+		c.buffer()
+		if got && !c.received(in) {
+			return
+		}
+		q := c.inbox.take(spare)
+		for i, m := range q {
+			m.deliver(c)
+			q[i] = nil
+		}
+		spare = q
+		c.submit()
+		c.pump()
+		if c.draining {
+			c.drain()
+		}
+		next, ok := c.tick()
+		if !ok {
+			return
+		}
+		c.flush()
+		timer.Reset(next)
+	}
+}
+
+// full tells whether the connection has enough to do before it reads on.
+func (c *conn) full() bool {
+	return len(c.out) >= 4*outSize ||
+		c.unacked >= maxUnacked || c.unacked > 0 && c.srv.unacked.Load() >= maxUnackedAll
+}
+
+// received handles what the reader brought. It returns false at the end.
+func (c *conn) received(in inbound) bool {
+	if len(in.b) > 0 {
+		c.heard = c.now
+		if c.phase == closed {
+			c.lastWords(in.b)
+		} else if err := c.input(in.b); err != nil {
+			c.refuse(err)
+		}
+		in.slab.Release()
+	}
+	if in.err == nil {
+		return true
+	}
+	switch {
+	case c.reason != "":
+	case errors.Is(in.err, io.EOF):
+		c.reason = "the peer closed the socket"
+	case errors.Is(in.err, errHugeFrame), errors.Is(in.err, wire.ErrDecode):
+		c.refuse(in.err)
+		return true // the reader goes on until the socket is closed
+	default:
+		c.reason = in.err.Error()
+	}
+	return false
+}
+
+// refuse ends the connection for a fault of the peer's.
+func (c *conn) refuse(err error) {
+	if c.phase == closed {
+		return
+	}
+	c.bad = true
+	var e *wire.Error
+	if !errors.As(err, &e) {
+		cond := condDecode
+		if errors.Is(err, errHugeFrame) {
+			cond = condFraming
+		}
+		e = &wire.Error{Condition: cond, Description: err.Error() + "."}
+	}
+	c.goodbye(e)
+}
+
+// goodbye sends a close; nothing but the peer's is then expected.
+func (c *conn) goodbye(e *wire.Error) {
+	if c.phase == closed {
+		return
+	}
+	if c.reason == "" {
+		c.reason = "closed by the broker"
+		if e != nil {
+			c.reason = e.Condition + ": " + e.Description
+		}
+	}
+	if c.phase < expectOpen { // there is no AMQP yet to say it in
+		if c.phase == expectHeader {
+			c.out = append(c.out, wire.HeaderSASL[:]...)
+		}
+		c.phase, c.closing = closed, c.now
+		return
+	}
+	if c.phase == expectOpen { // a close must follow an open
+		c.sendOpen()
+	}
+	var at int
+	c.out, at = wire.BeginFrame(c.out, wire.FrameAMQP, 0)
+	c.out = wire.AppendClose(c.out, e)
+	wire.EndFrame(c.out, at)
+	c.phase, c.closing = closed, c.now
+	c.endSessions()
+}
+
+// lastWords looks for the peer's close in what comes after ours.
+func (c *conn) lastWords(b []byte) {
+	for len(b) >= wire.FrameHeaderSize {
+		n, err := wire.FrameSize(b, maxFrameSize)
+		if err != nil || n > len(b) {
+			return
+		}
+		if f, err := wire.ReadFrame(b[:n]); err == nil && len(f.Body) > 2 && f.Body[2] == wire.DescClose {
+			c.closing = c.now.Add(-closeTimeout)
+		}
+		b = b[n:]
+	}
+}
+
+// tick does what is due by now and returns when to come back. It returns false
+// when the connection has come to its end.
+func (c *conn) tick() (time.Duration, bool) {
+	if c.writer.stalled(c.now) {
+		c.reason, c.bad = fmt.Sprintf("the peer has not read what it was sent for %s", writeTimeout), true
+		return 0, false
+	}
+	if c.phase == closed {
+		left := c.closing.Add(closeTimeout).Sub(c.now)
+		if left <= 0 && len(c.out) == 0 && !c.writer.busy() || left <= -closeTimeout {
+			return 0, false
+		}
+		return max(left, 10*time.Millisecond), true
+	}
+	next := c.opened.Add(handshakeTimeout)
+	if c.phase == established {
+		next = c.heard.Add(idleTimeout)
+		if n := c.srv.o.AuthTimeout; n > 0 && !c.trusted {
+			next = earlier(next, c.opened.Add(n))
+		}
+	}
+	if !c.now.Before(next) {
+		c.late()
+		return closeTimeout, true
+	}
+	if beat := c.heartbeat(); !beat.IsZero() {
+		next = earlier(next, beat)
+	}
+	if check := c.checkTokens(); !check.IsZero() {
+		next = earlier(next, check)
+	}
+	if c.writer.busy() {
+		next = earlier(next, c.writer.since.Add(writeTimeout))
+	}
+	return max(next.Sub(c.now), time.Millisecond), true
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// late ends a connection whose peer has let a deadline pass.
+func (c *conn) late() {
+	c.bad = true
+	switch {
+	case c.phase != established:
+		c.reason = fmt.Sprintf("the peer did not open the connection within %s", handshakeTimeout)
+		c.goodbye(nil)
+	case !c.now.Before(c.heard.Add(idleTimeout)):
+		c.goodbye(c.fault(condForced, "gateway", "The connection was inactive for more than the allowed %d milliseconds and is closed by container '%s'.", idleTimeout.Milliseconds(), c.id))
+	default:
+		c.goodbye(c.fault(condForced, "gateway", "The connection was not authorized within %s and is closed by container '%s'.", c.srv.o.AuthTimeout, c.id))
+	}
+}
+
+// heartbeat sends an empty frame when half of what the peer allows has passed
+// in silence, and returns when the next is due.
+func (c *conn) heartbeat() time.Time {
+	if c.phase != established || c.peer.IdleTimeout == 0 {
+		return time.Time{}
+	}
+	every := max(time.Duration(c.peer.IdleTimeout)*time.Millisecond/2, 100*time.Millisecond)
+	due := c.spoke.Add(every)
+	if c.now.Before(due) {
+		return due
+	}
+	if len(c.out) == 0 && !c.writer.busy() {
+		var at int
+		c.out, at = wire.BeginFrame(c.out, wire.FrameAMQP, 0)
+		wire.EndFrame(c.out, at)
+	}
+	c.spoke = c.now
+	return c.now.Add(every)
+}
+
+// shutdown tells a connection that the broker is stopping.
+type shutdown struct{}
+
+func (shutdown) deliver(c *conn) { c.draining = true }
+
+// drain says goodbye once nothing that the peer sent waits to be acknowledged.
+func (c *conn) drain() {
+	if c.unacked > 0 || c.phase == closed {
+		return
+	}
+	if c.reason == "" {
+		c.reason = "the broker is shutting down"
+	}
+	c.goodbye(c.fault(condForced, "gateway", "The connection was closed by container '%s' because the broker is shutting down.", c.id))
+}
+
+// end gives back what the connection's sessions hold, without a word to the peer.
+func (c *conn) end() {
+	c.submit() // what came before the socket was closed
+	c.endSessions()
+	if c.counted {
+		c.ns.Metrics.ActiveConnections.Add(-1)
+		c.ns.Metrics.ConnectionsClosed.Add(1)
+	}
+}
+
+// lastMessages lets what comes late give back what it holds: appends in flight
+// among it, which are waited for.
+func (c *conn) lastMessages() {
+	for {
+		q := c.inbox.take(nil)
+		for _, m := range q {
+			m.deliver(c)
+		}
+		if len(q) > 0 {
+			continue
+		}
+		if c.appending == 0 {
+			break
+		}
+		<-c.inbox.wake
+	}
+}
+
+func (c *conn) logEnd() {
+	level := slog.LevelDebug
+	if c.bad {
+		level = slog.LevelWarn
+	}
+	c.log.Log(context.Background(), level, "connection ended", "reason", c.reason, "container", c.peer.ContainerID, "after", c.now.Sub(c.opened).Round(time.Millisecond))
+}

@@ -1,0 +1,326 @@
+package amqp
+
+import (
+	"sync"
+
+	"github.com/millrace/millrace/amqp/message"
+	"github.com/millrace/millrace/amqp/wire"
+	"github.com/millrace/millrace/event"
+	"github.com/millrace/millrace/hub"
+)
+
+// inLink is a link on which the peer sends: events to a hub, or requests to a
+// node.
+type inLink struct {
+	s      *session
+	handle uint32
+	count  uint32 // deliveries so far, as the peer counts them
+	credit uint32 // left to the peer
+	grant  uint32 // what it is topped up to
+	max    int    // the largest message that is taken
+
+	events  *ingest // of a sender of events
+	node    string  // of a requester
+	nodeHub string
+
+	// The message that is being received.
+	active  bool
+	id      uint32
+	format  uint32
+	settled bool
+	size    int
+	tooBig  bool
+	failed  error
+	carry   []byte // of several frames: what is not taken apart yet
+
+	// Settled deliveries that are not reported yet: one range.
+	reportFirst, reportLast uint32
+	report                  bool
+}
+
+// ingest is what a sender of events sends to.
+type ingest struct {
+	hub       *hub.EventHub
+	partition *hub.Partition // nil when the broker chooses
+	publisher []byte
+	path      string
+
+	open  map[*hub.Partition]*pending // single messages, gathered from this input
+	batch *pending                    // the batch that is being received in several frames
+	key   []byte                      // the partition key in its envelope
+	first bool                        // its first event is still to come
+
+	routeKey []byte // what decides on its partition
+}
+
+// pending is an append that is gathered or under way: its events, and the
+// deliveries that it settles. It is reused; its callback is made once.
+type pending struct {
+	c     *conn
+	l     *inLink
+	p     *hub.Partition
+	b     message.Builder
+	ids   []idRange
+	batch *event.Batch
+	bytes int64
+	err   error
+	done  func(error)
+}
+
+type idRange struct {
+	first, last uint32
+}
+
+var pendings sync.Pool
+
+func newPending(c *conn, l *inLink, p *hub.Partition) *pending {
+	x, _ := pendings.Get().(*pending)
+	if x == nil {
+		x = &pending{}
+		x.done = func(err error) { // on the log's goroutine
+			x.err = err
+			x.c.post(x)
+		}
+	}
+	x.c, x.l, x.p = c, l, p
+	return x
+}
+
+func (x *pending) recycle() {
+	b, ids := x.b, x.ids[:0]
+	*x = pending{b: b, ids: ids, done: x.done}
+	pendings.Put(x)
+}
+
+// drop forgets what was gathered.
+func (x *pending) drop() {
+	x.b.Reset()
+	x.recycle()
+}
+
+// settle notes that a delivery ends with this append.
+func (x *pending) settle(id uint32) {
+	if n := len(x.ids); n > 0 && x.ids[n-1].last+1 == id {
+		x.ids[n-1].last = id
+		return
+	}
+	x.ids = append(x.ids, idRange{id, id})
+}
+
+func (s *session) addIn(x *wire.Attach, credit uint32) *inLink {
+	n, _ := x.InitialDeliveryCount.Uint()
+	l := &inLink{s: s, handle: x.Handle, count: uint32(n), credit: credit, grant: credit}
+	s.in[x.Handle] = l
+	s.c.links++
+	return l
+}
+
+// end gives back what the link holds. What has been gathered or is under way is
+// stored all the same.
+func (l *inLink) end() { l.dropMessage() }
+
+// transfer takes one frame of a delivery.
+func (l *inLink) transfer(x *wire.Transfer, payload []byte) error {
+	c := l.s.c
+	if !l.active {
+		if !x.DeliveryID.Set {
+			return c.fault(condIllegalState, "", "The first transfer of a delivery has no delivery-id.")
+		}
+		l.active, l.id, l.format, l.settled = true, x.DeliveryID.Value, x.MessageFormat.Or(0), x.Settled
+		l.size, l.tooBig, l.failed = 0, false, nil
+	}
+	l.settled = l.settled || x.Settled
+	if x.Aborted {
+		l.dropMessage()
+		l.counted()
+		return nil
+	}
+	l.size += len(payload)
+	switch {
+	case l.tooBig || l.failed != nil: // the rest of a delivery that is refused
+	case l.size > l.max:
+		l.dropParts()
+		l.tooBig = true
+	case l.events != nil:
+		l.failed = l.events.take(l, payload, x.More)
+		if l.failed != nil {
+			l.dropParts()
+		}
+	default:
+		if err := l.keep(payload); err != nil {
+			return err
+		}
+	}
+	if x.More {
+		return nil
+	}
+	return l.complete()
+}
+
+// complete ends a delivery.
+func (l *inLink) complete() error {
+	c := l.s.c
+	id, settled := l.id, l.settled
+	l.counted()
+	switch {
+	case l.tooBig:
+		err := c.fault(condTooLarge, l.name(), "The received message (delivery-id:%d, size:%d bytes) exceeds the limit (%d bytes) currently allowed on the link.", id, l.size, l.max)
+		l.reject(id, settled, err)
+	case l.failed != nil:
+		l.reject(id, settled, c.amqpError(l.failed, l.name()))
+	case l.events == nil:
+		if !settled {
+			l.settleRange(id, id)
+			l.flushReport()
+		}
+		l.request(l.carry)
+	}
+	l.dropMessage()
+	return nil
+}
+
+func (l *inLink) name() string {
+	if l.events != nil {
+		return l.events.path
+	}
+	return l.node
+}
+
+// counted is the bookkeeping of a delivery that has ended: credit is topped up
+// when half of it is used.
+func (l *inLink) counted() {
+	l.active = false
+	l.count++
+	if l.credit > 0 { // pyamqp sends without
+		l.credit--
+	}
+	if l.credit <= l.grant/2 {
+		l.credit = l.grant
+		l.s.sendFlow(l)
+	}
+}
+
+// keep adds to the part of a message that has been received.
+func (l *inLink) keep(b []byte) error {
+	c := l.s.c
+	c.partial += int64(len(b))
+	all := c.srv.partial.Add(int64(len(b)))
+	l.carry = append(l.carry, b...)
+	if c.partial > maxPartial || all > maxPartialAll {
+		return c.fault(condQuota, l.name(), "Too many messages have been begun and not finished.")
+	}
+	return nil
+}
+
+// unkeep drops it.
+func (l *inLink) unkeep() {
+	n := int64(len(l.carry))
+	l.s.c.partial -= n
+	l.s.c.srv.partial.Add(-n)
+	if cap(l.carry) > 64<<10 {
+		l.carry = nil
+	}
+	l.carry = l.carry[:0]
+}
+
+// dropParts forgets what has been received of a message.
+func (l *inLink) dropParts() {
+	l.unkeep()
+	if e := l.events; e != nil && e.batch != nil {
+		l.s.c.partial -= e.batch.bytes
+		l.s.c.srv.partial.Add(-e.batch.bytes)
+		e.batch.drop()
+		e.batch = nil
+	}
+}
+
+func (l *inLink) dropMessage() {
+	l.dropParts()
+	l.active, l.failed = false, nil
+}
+
+// settleRange notes accepted deliveries; neighbours are reported as one range.
+func (l *inLink) settleRange(first, last uint32) {
+	if l.report && l.reportLast+1 == first {
+		l.reportLast = last
+		return
+	}
+	l.flushReport()
+	l.report, l.reportFirst, l.reportLast = true, first, last
+}
+
+// flushReport sends the disposition of what has been settled.
+func (l *inLink) flushReport() {
+	if !l.report {
+		return
+	}
+	l.report = false
+	first, last := l.reportFirst, l.reportLast
+	l.s.frame(func(b []byte) []byte {
+		return wire.AppendDisposition(b, wire.RoleReceiver, first, last, wire.Accepted)
+	})
+}
+
+// reject refuses one delivery; the link stays.
+func (l *inLink) reject(id uint32, settled bool, e *wire.Error) {
+	if settled {
+		l.s.c.log.Info("a message was refused whose sender does not want to know", "error", e)
+		return
+	}
+	l.rejectRange(id, id, e)
+}
+
+func (l *inLink) rejectRange(first, last uint32, e *wire.Error) {
+	l.flushReport()
+	l.s.frame(func(b []byte) []byte {
+		return wire.AppendDisposition(b, wire.RoleReceiver, first, last, wire.AppendRejected(nil, e))
+	})
+}
+
+// submit appends what has been gathered from this input.
+func (c *conn) submit() {
+	for i, x := range c.touched {
+		c.touched[i] = nil
+		delete(x.l.events.open, x.p)
+		c.append(x)
+	}
+	c.touched = c.touched[:0]
+}
+
+// append hands an append to its partition.
+func (c *conn) append(x *pending) {
+	x.batch = x.b.Batch()
+	x.bytes = int64(x.batch.Size())
+	c.appending++
+	c.unacked += x.bytes
+	c.srv.unacked.Add(x.bytes)
+	x.p.Append(x.batch, x.done)
+}
+
+// deliver settles what an append has stored, or says why it hasn't.
+func (x *pending) deliver(c *conn) {
+	c.appending--
+	c.unacked -= x.bytes
+	c.srv.unacked.Add(-x.bytes)
+	x.batch.Release()
+	l := x.l
+	if !c.over && l.s.in[l.handle] == l {
+		if x.err == nil {
+			for _, r := range x.ids {
+				l.settleRange(r.first, r.last)
+			}
+			l.flushReport()
+		} else {
+			e := c.amqpError(x.err, l.name())
+			for _, r := range x.ids {
+				l.rejectRange(r.first, r.last, e)
+			}
+			if e.Condition == condNotFound { // the hub is gone: so is the link
+				delete(l.s.in, l.handle)
+				l.end()
+				l.s.detach(l.handle, e)
+			}
+		}
+	}
+	x.recycle()
+}
