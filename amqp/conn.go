@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/millrace/millrace/amqp/message"
@@ -22,6 +23,7 @@ type conn struct {
 	// Immutable, or for everyone.
 	srv    *Server
 	nc     net.Conn
+	raw    syscall.RawConn // of a plain socket, else nil
 	number uint64
 	log    *slog.Logger
 	ctx    context.Context //nolint:containedctx // ends what works for the connection
@@ -126,6 +128,9 @@ func newConn(s *Server, nc net.Conn) *conn {
 		sessions:  map[uint16]*session{},
 		ns:        s.o.Namespaces.Default(),
 		peerFrame: wire.MinMaxFrameSize,
+	}
+	if tcp, ok := nc.(*net.TCPConn); ok {
+		c.raw, _ = tcp.SyscallConn() // without it the writer does it all
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.writer.init()

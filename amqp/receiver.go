@@ -298,8 +298,8 @@ func (l *outLink) advance() (bool, error) {
 func (l *outLink) enter(chunk *event.Chunk) error {
 	d := l.events
 	d.chunk, d.ahead, d.record = chunk, nil, 0
-	if d.slow && !d.fetching && d.stop == nil {
-		l.fetchBehind(chunk.Next())
+	if d.slow && !d.fetching && d.stop == nil { // while this one is sent
+		l.fetchAt(chunk.Next())
 	}
 	return l.openRecord()
 }
@@ -327,16 +327,19 @@ const fetchBytes = event.SlabSize
 // fetch gets the chunk that follows: at once if it is in memory, else behind
 // the connection's back.
 func (l *outLink) fetch() {
-	d := l.events
-	if d.fetching || d.stop != nil {
-		return
+	if d := l.events; !d.fetching && d.stop == nil {
+		l.fetchAt(d.next)
 	}
-	if chunk, ok := d.reader.Recent(d.next, fetchBytes); ok {
+}
+
+func (l *outLink) fetchAt(from event.SequenceNumber) {
+	d := l.events
+	if chunk, ok := d.reader.Recent(from, fetchBytes); ok {
 		d.slow = false
 		l.fetched(chunk, nil)
 		return
 	}
-	l.fetchBehind(d.next)
+	l.fetchBehind(from)
 }
 
 func (l *outLink) fetchBehind(from event.SequenceNumber) {

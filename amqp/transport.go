@@ -119,16 +119,25 @@ var outBuffers = sync.Pool{New: func() any { return &outBuffer{make([]byte, 0, o
 
 // writer hands buffers to the goroutine that writes, one at a time.
 type writer struct {
-	in    chan *outBuffer
+	in    chan []byte
 	done  chan error
 	box   *outBuffer // what conn.out is a slice of
-	using *outBuffer // with the goroutine
+	using *outBuffer // what the goroutine writes is a slice of
 	since time.Time  // when it got that
+
+	// The argument and the result of a write that does not wait.
+	try     []byte
+	tried   int
+	tryFunc func(fd uintptr) bool
 }
 
 func (w *writer) init() {
-	w.in = make(chan *outBuffer, 1)
+	w.in = make(chan []byte, 1)
 	w.done = make(chan error, 1)
+	w.tryFunc = func(fd uintptr) bool {
+		w.tried = writeNow(fd, w.try)
+		return true
+	}
 }
 
 func (w *writer) busy() bool { return w.using != nil }
@@ -141,8 +150,8 @@ func (w *writer) stalled(now time.Time) bool {
 func (c *conn) write() {
 	for {
 		select {
-		case x := <-c.writer.in:
-			_, err := c.nc.Write(x.b)
+		case b := <-c.writer.in:
+			_, err := c.nc.Write(b)
 			c.writer.done <- err
 		case <-c.ctx.Done():
 			return
@@ -158,31 +167,55 @@ func (c *conn) buffer() {
 	}
 }
 
-// flush gives what has been gathered to the writer, unless it is still at the
-// last. An idle connection holds no buffer.
+// flush writes what has been gathered, unless the writer is still at the last:
+// at once as much as the socket takes, and the rest through the writer. An idle
+// connection holds no buffer.
 func (c *conn) flush() {
 	w := &c.writer
-	switch {
-	case w.box == nil:
-	case len(c.out) == 0:
-		outBuffers.Put(w.box)
-		w.box, c.out = nil, nil
-	case !w.busy():
-		w.box.b = c.out
-		w.using, w.since = w.box, c.now
-		c.spoke = c.now
-		w.in <- w.box
-		w.box, c.out = nil, nil
+	if w.box == nil || w.busy() {
+		return
 	}
+	if len(c.out) > 0 {
+		c.spoke = c.now
+		w.box.b = c.out
+		n := c.tryWrite(c.out)
+		if n < len(c.out) {
+			w.using, w.since = w.box, c.now
+			w.in <- c.out[n:]
+			w.box, c.out = nil, nil
+			return
+		}
+	}
+	w.box.put()
+	w.box, c.out = nil, nil
+}
+
+// put gives a buffer back, unless it has grown.
+func (x *outBuffer) put() {
+	if cap(x.b) <= 2*outSize {
+		x.b = x.b[:0]
+		outBuffers.Put(x)
+	}
+}
+
+// tryWrite writes what the socket takes without waiting: no other goroutine has
+// to be woken for it. TLS and WebSocket leave all to the writer.
+func (c *conn) tryWrite(b []byte) int {
+	if c.raw == nil {
+		return 0
+	}
+	c.writer.try, c.writer.tried = b, 0
+	if err := c.raw.Write(c.writer.tryFunc); err != nil {
+		return 0 // the writer meets the error
+	}
+	c.writer.try = nil
+	return c.writer.tried
 }
 
 // written takes back a buffer. It returns false when the socket is gone.
 func (c *conn) written(err error) bool {
 	w := &c.writer
-	if x := w.using; cap(x.b) <= 2*outSize {
-		x.b = x.b[:0]
-		outBuffers.Put(x)
-	}
+	w.using.put()
 	w.using = nil
 	if err != nil {
 		if c.reason == "" {

@@ -39,6 +39,13 @@ type File interface {
 	Close() error
 }
 
+// cachedReader is a File that can read without ever waiting for the disk.
+type cachedReader interface {
+	// ReadCached reads what of b's length at off is in the system's cache: all
+	// of it, a part, or nothing.
+	ReadCached(b []byte, off int64) int
+}
+
 // NewDisk returns the Disk that is the folder dir of this machine, which exists.
 func NewDisk(dir string) Disk { return osDisk(dir) }
 

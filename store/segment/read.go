@@ -72,14 +72,36 @@ func (r *reader) Read(ctx context.Context, from event.SequenceNumber, max int) (
 	return c, nil
 }
 
-// Recent implements store.Reader.
+// Recent implements store.Reader. What a file holds counts as recent while it
+// is in the system's cache and the reader stands before it.
 func (r *reader) Recent(from event.SequenceNumber, max int) (*event.Chunk, bool) {
 	c := event.NewChunk()
-	if _, done, err := r.readTail(c, from, max); err != nil || !done {
+	visible, done, err := r.readTail(c, from, max)
+	if err == nil && !done && r.f != nil && r.next == from {
+		stop, ok := r.stays(from)
+		if f, can := r.f.(cachedReader); ok && can {
+			done = r.readRun(c, from, min(stop, visible), max, f) == nil && !c.Empty()
+		}
+	}
+	if err != nil || !done {
 		c.Close()
 		return nil, false
 	}
 	return c, true
+}
+
+// stays tells whether from lies in the segment that the reader is in, and where
+// that ends.
+func (r *reader) stays(from event.SequenceNumber) (stop event.SequenceNumber, ok bool) {
+	segs := *r.segments.Load()
+	i := sort.Search(len(segs), func(i int) bool { return segs[i].first > from })
+	if i == 0 || segs[i-1] != r.seg {
+		return 0, false
+	}
+	if i < len(segs) {
+		return segs[i].first, true
+	}
+	return anyNumber, true
 }
 
 // readTail serves from memory, if what is asked for is there.
@@ -134,7 +156,7 @@ func (r *reader) readFile(c *event.Chunk, from, visible event.SequenceNumber, ma
 		if r.off >= r.limit() {
 			return r.damage(r.off, fmt.Sprintf("the segment ends before sequence number %d", from))
 		}
-		if err := r.readRun(c, from, min(stop, visible), max); err != nil {
+		if err := r.readRun(c, from, min(stop, visible), max, nil); err != nil {
 			return err
 		}
 	}
@@ -228,8 +250,9 @@ func (r *reader) bisect(before func(*event.Header) bool) error {
 
 // readRun reads on from where the reader stands and adds the records that hold
 // from or follow it, below stop, up to max bytes. It may add none when the
-// reader stands further back than one step.
-func (r *reader) readRun(c *event.Chunk, from, stop event.SequenceNumber, max int) error {
+// reader stands further back than one step. With cached, it only takes what is
+// in the system's cache.
+func (r *reader) readRun(c *event.Chunk, from, stop event.SequenceNumber, max int, cached cachedReader) error {
 	end := r.limit()
 	size := int(min(readStep, end-r.off))
 	if size <= 0 {
@@ -242,7 +265,9 @@ func (r *reader) readRun(c *event.Chunk, from, stop event.SequenceNumber, max in
 		}
 	}()
 	b := slab.B[:size]
-	if _, err := r.f.ReadAt(b, r.off); err != nil {
+	if cached != nil {
+		b = b[:cached.ReadCached(b, r.off)]
+	} else if _, err := r.f.ReadAt(b, r.off); err != nil {
 		return fmt.Errorf("read %s: %w", r.seg.name, err)
 	}
 	for pos := 0; pos < len(b) && r.next < stop; {
@@ -259,7 +284,7 @@ func (r *reader) readRun(c *event.Chunk, from, stop event.SequenceNumber, max in
 			return r.damage(r.off, errFollows.Error())
 		}
 		if pos+n > len(b) {
-			if pos > 0 || !c.Empty() {
+			if pos > 0 || !c.Empty() || cached != nil {
 				break
 			}
 			// A record larger than a step: read it whole.
