@@ -194,9 +194,7 @@ func (e *ingest) section(l *inLink, b []byte, left int) error {
 		x.b.Add(p, marks, left+len(msg))
 		n := int64(x.b.Size() - before)
 		x.bytes += n
-		l.s.c.partial += n
-		l.s.c.srv.partial.Add(n)
-		return nil
+		return l.partly(n)
 	case wire.DescMessageAnn:
 		var p message.Parsed
 		if err := p.Parse(s.Full); err != nil {

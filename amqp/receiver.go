@@ -220,6 +220,9 @@ func (l *outLink) send() bool {
 			}
 			continue
 		}
+		if l.credit == 0 && l.drain {
+			l.drained()
+		}
 		if l.credit == 0 || l.s.window == 0 {
 			return false // a flow will wake it
 		}
@@ -256,7 +259,7 @@ func (l *outLink) account() {
 	}
 }
 
-// drained gives the unused credit back.
+// drained gives the unused credit back, if any is left.
 func (l *outLink) drained() {
 	l.count += l.credit
 	l.credit = 0

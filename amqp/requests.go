@@ -177,7 +177,7 @@ func (l *outLink) sendReplies() bool {
 			return false
 		}
 		if l.credit == 0 || len(*q) == 0 {
-			if l.drain && l.credit > 0 {
+			if l.drain {
 				l.drained()
 			}
 			return false

@@ -1,6 +1,7 @@
 package amqp
 
 import (
+	"errors"
 	"sync"
 
 	"github.com/millrace/millrace/amqp/message"
@@ -143,12 +144,15 @@ func (l *inLink) transfer(x *wire.Transfer, payload []byte) error {
 		l.tooBig = true
 	case l.events != nil:
 		l.failed = l.events.take(l, payload, x.More)
+		if errors.Is(l.failed, errTooMuch) {
+			return c.fault(condQuota, l.name(), "Too many messages have been begun and not finished.")
+		}
 		if l.failed != nil {
 			l.dropParts()
 		}
 	default:
 		if err := l.keep(payload); err != nil {
-			return err
+			return c.fault(condQuota, l.name(), "Too many messages have been begun and not finished.")
 		}
 	}
 	if x.More {
@@ -202,15 +206,23 @@ func (l *inLink) counted() {
 
 // keep adds to the part of a message that has been received.
 func (l *inLink) keep(b []byte) error {
-	c := l.s.c
-	c.partial += int64(len(b))
-	all := c.srv.partial.Add(int64(len(b)))
 	l.carry = append(l.carry, b...)
+	return l.partly(int64(len(b)))
+}
+
+// partly counts n bytes more that have been received of unfinished messages.
+func (l *inLink) partly(n int64) error {
+	c := l.s.c
+	c.partial += n
+	all := c.srv.partial.Add(n)
 	if c.partial > maxPartial || all > maxPartialAll {
-		return c.fault(condQuota, l.name(), "Too many messages have been begun and not finished.")
+		return errTooMuch
 	}
 	return nil
 }
+
+// errTooMuch: what has been received in part is more than a peer may have.
+var errTooMuch = errors.New("too much is received in part")
 
 // unkeep drops it.
 func (l *inLink) unkeep() {
