@@ -53,6 +53,7 @@ type inode struct {
 	data   []byte // what a read sees
 	synced []byte // what a crash leaves for certain
 	writes []write
+	lost   error // some unsynced writes were lost, and nobody was told yet
 }
 
 // write is one unsynced write, or with data nil, a truncation to off.
@@ -387,18 +388,47 @@ func (f *file) Sync() error {
 		f.n.writes = nil // the kernel marks the pages clean and forgets them
 		return err
 	}
-	for _, w := range f.n.writes {
+	if err := f.n.lost; err != nil {
+		f.n.lost = nil
+		return err
+	}
+	f.n.sync()
+	return nil
+}
+
+func (n *inode) sync() {
+	for _, w := range n.writes {
 		if w.data == nil {
-			f.n.synced = resize(f.n.synced, w.off)
+			n.synced = resize(n.synced, w.off)
 			continue
 		}
-		if end := w.off + int64(len(w.data)); int64(len(f.n.synced)) < end {
-			f.n.synced = resize(f.n.synced, end)
+		if end := w.off + int64(len(w.data)); int64(len(n.synced)) < end {
+			n.synced = resize(n.synced, end)
 		}
-		copy(f.n.synced[w.off:], w.data)
+		copy(n.synced[w.off:], w.data)
 	}
-	f.n.writes = nil
-	return nil
+	n.writes = nil
+}
+
+// SyncAll makes everything durable, as syncfs does. When it fails, it does so
+// for some files and not for others; the next sync of such a file tells.
+func (d *Disk) SyncAll() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err := d.fault("sync", "everything")
+	for i, p := range sorted(d.names) {
+		n := d.names[p]
+		if err != nil && i%2 == 0 && len(n.writes) > 0 {
+			n.writes, n.lost = nil, err
+			continue
+		}
+		n.sync()
+	}
+	for _, op := range d.pending {
+		op.apply(d.durable)
+	}
+	d.pending = nil
+	return err
 }
 
 // Truncate implements segment.File.

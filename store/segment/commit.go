@@ -262,9 +262,9 @@ func (s *Store) makeRoom(records int64) error {
 	c := &s.c
 	var before roundList
 	if j := s.journal; j != nil {
-		need := records + int64(frameSize(roundBody(&c.list, &j.last)))
+		need := roundSize(records, &c.list, &j.last)
 		spare := s.spare.Load()
-		if (j.off+need <= j.size || j.off == fileHeaderSize) && (j.filled || spare == nil) {
+		if (j.off+need <= j.size || j.off == journalBlock) && (j.filled || spare == nil) {
 			return nil // an empty file takes any round, and grows
 		}
 		before = roundList{start: -j.synced, length: j.last.length, gen: j.gen, logs: j.last.logs}
@@ -292,11 +292,17 @@ func (s *Store) makeRoom(records int64) error {
 	return nil
 }
 
+// roundSize is how much of a journal file a round takes, its list and the rest of
+// its last block included.
+func roundSize(records int64, this, last *roundList) int64 {
+	return alignBlock(records + int64(frameSize(roundBody(this, last))))
+}
+
 // writeJournal writes the round's frames in one go and syncs them.
 func (s *Store) writeJournal(records int64) error {
 	c, j := &s.c, s.journal
 	c.list.start = j.off
-	c.list.length = records + int64(frameSize(roundBody(&c.list, &j.last)))
+	c.list.length = roundSize(records, &c.list, &j.last)
 	c.opening = j.roundFrame(c.opening, &c.list)
 	c.gather.begin(j.salt, j.off)
 	c.gather.raw(c.opening)
@@ -309,6 +315,9 @@ func (s *Store) writeJournal(records int64) error {
 			c.gather.add(&f, &l.round.fresh[i])
 		}
 		j.dirty[l] = struct{}{}
+	}
+	if pad := c.list.start + c.list.length - c.gather.off; pad > 0 {
+		c.gather.raw(zeros[:pad])
 	}
 	end, err := c.gather.write(j.f)
 	if err != nil {

@@ -261,6 +261,12 @@ func crashRuns(t *testing.T, faults float64) {
 	}
 }
 
+// TestCrashOfAWholeSync is the same where checkpoints sync the disk as a whole.
+func TestCrashOfAWholeSync(t *testing.T) {
+	segment.SyncWholeFrom(t, 2)
+	crashRuns(t, 0.02)
+}
+
 // errFault is what an injected fault returns.
 var errFault = errors.New("injected fault")
 

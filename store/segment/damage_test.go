@@ -218,13 +218,15 @@ func TestDamageToTheJournal(t *testing.T) {
 		d := disk.Crash(rng, func() { kv = kv.Clone() })
 		s.Close()
 		var names []string
-		for name, size := range d.Files() {
+		files := d.Files()
+		for name, size := range files {
 			if strings.HasPrefix(name, "journal/") && size > 5000 {
 				names = append(names, name)
 			}
 		}
 		slices.Sort(names)
-		d.Damage(names[0], 64+int64(rng.IntN(4000)))
+		blocks := int(min(files[names[0]]/4096, 12))
+		d.Damage(names[0], 4096*int64(1+rng.IntN(blocks-1))+int64(rng.IntN(500)))
 		o.Disk, o.KV = d, kv
 		s, err = segment.Open(t.Context(), o)
 		if err != nil {

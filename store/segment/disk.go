@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -39,6 +40,21 @@ type File interface {
 	Close() error
 }
 
+// directDisk is a Disk that can write past the system's cache. Such a file is
+// written in whole blocks of journalBlock at multiples of it.
+type directDisk interface {
+	OpenDirect(name string, create bool) (File, error)
+}
+
+// wholeDisk is a Disk that can make everything that was written durable at once,
+// folders included: one call for a thousand files. It returns errNotWhole if it
+// can't after all.
+type wholeDisk interface {
+	SyncAll() error
+}
+
+var errNotWhole = errors.New("this disk can't be synced as a whole")
+
 // cachedReader is a File that can read without ever waiting for the disk.
 type cachedReader interface {
 	// ReadCached reads what of b's length at off is in the system's cache: all
@@ -47,13 +63,32 @@ type cachedReader interface {
 }
 
 // NewDisk returns the Disk that is the folder dir of this machine, which exists.
-func NewDisk(dir string) Disk { return osDisk(dir) }
+func NewDisk(dir string) Disk {
+	// Held open from the start: a sync of the whole file system tells of the
+	// failed writes since then, and of no earlier ones.
+	whole, err := os.Open(dir)
+	if err != nil {
+		whole = nil
+	}
+	return &osDisk{dir: dir, whole: whole}
+}
 
-type osDisk string
+type osDisk struct {
+	dir   string
+	whole *os.File // nil: it can't be synced as a whole
+}
 
-func (d osDisk) path(name string) string { return filepath.Join(string(d), filepath.FromSlash(name)) }
+// Close gives back what the disk itself holds.
+func (d *osDisk) Close() error {
+	if d.whole == nil {
+		return nil
+	}
+	return d.whole.Close()
+}
 
-func (d osDisk) Open(name string, create bool) (File, error) {
+func (d *osDisk) path(name string) string { return filepath.Join(d.dir, filepath.FromSlash(name)) }
+
+func (d *osDisk) Open(name string, create bool) (File, error) {
 	flag := os.O_RDWR
 	if create {
 		flag |= os.O_CREATE
@@ -65,14 +100,14 @@ func (d osDisk) Open(name string, create bool) (File, error) {
 	return newFile(f)
 }
 
-func (d osDisk) MkdirAll(name string) error  { return os.MkdirAll(d.path(name), 0o700) }
-func (d osDisk) Remove(name string) error    { return os.Remove(d.path(name)) }
-func (d osDisk) RemoveAll(name string) error { return os.RemoveAll(d.path(name)) }
-func (d osDisk) Rename(from, to string) error {
+func (d *osDisk) MkdirAll(name string) error  { return os.MkdirAll(d.path(name), 0o700) }
+func (d *osDisk) Remove(name string) error    { return os.Remove(d.path(name)) }
+func (d *osDisk) RemoveAll(name string) error { return os.RemoveAll(d.path(name)) }
+func (d *osDisk) Rename(from, to string) error {
 	return os.Rename(d.path(from), d.path(to))
 }
 
-func (d osDisk) List(name string) ([]string, error) {
+func (d *osDisk) List(name string) ([]string, error) {
 	f, err := os.Open(d.path(name))
 	if err != nil {
 		return nil, err
@@ -83,7 +118,7 @@ func (d osDisk) List(name string) ([]string, error) {
 	return names, err
 }
 
-func (d osDisk) Free() (free, total uint64, err error) { return freeSpace(string(d)) }
+func (d *osDisk) Free() (free, total uint64, err error) { return freeSpace(d.dir) }
 
 // Size implements File.
 func (f *osFile) Size() (int64, error) {

@@ -7,7 +7,7 @@ import (
 )
 
 // SyncDir opens the folder and syncs it, as on Linux.
-func (d osDisk) SyncDir(name string) error {
+func (d *osDisk) SyncDir(name string) error {
 	f, err := os.Open(d.path(name))
 	if err != nil {
 		return err

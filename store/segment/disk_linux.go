@@ -162,7 +162,84 @@ func (f *osFile) Sync() error {
 	return nil
 }
 
-func (d osDisk) SyncDir(name string) error {
+// directFile is a file opened with O_DIRECT. What it writes is gathered in a
+// buffer aligned for the device; a copy within the core's cache costs a tenth of
+// one to the system's.
+type directFile struct {
+	*osFile
+	mu  sync.Mutex
+	buf []byte
+}
+
+// OpenDirect implements directDisk. Where the file system knows no direct I/O it
+// is as Open.
+func (d *osDisk) OpenDirect(name string, create bool) (File, error) {
+	flag := os.O_RDWR | unix.O_DIRECT
+	if create {
+		flag |= os.O_CREATE
+	}
+	f, err := os.OpenFile(d.path(name), flag, 0o600)
+	if errors.Is(err, unix.EINVAL) {
+		return d.Open(name, create)
+	}
+	if err != nil {
+		return nil, err
+	}
+	o, err := newFile(f)
+	if err != nil {
+		return nil, err
+	}
+	return &directFile{osFile: o.(*osFile)}, nil
+}
+
+// WriteAt implements File, for off and the sum of the lengths multiples of
+// journalBlock.
+func (f *directFile) WriteAt(bufs [][]byte, off int64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := 0
+	for _, b := range bufs {
+		n += len(b)
+	}
+	if cap(f.buf) < n {
+		f.buf = alignedBuffer(max(n, 64<<10))
+	}
+	buf := f.buf[:0]
+	for _, b := range bufs {
+		buf = append(buf, b...)
+	}
+	_, err := f.File.WriteAt(buf, off)
+	if cap(f.buf) > 4<<20 {
+		f.buf = nil
+	}
+	return err
+}
+
+// alignedBuffer returns n bytes at an address that direct I/O takes.
+func alignedBuffer(n int) []byte {
+	b := make([]byte, n+journalBlock)
+	skip := int(-uintptr(unsafe.Pointer(&b[0])) & (journalBlock - 1))
+	return b[skip : skip+n : skip+n]
+}
+
+// SyncAll implements wholeDisk.
+func (d *osDisk) SyncAll() error {
+	if d.whole == nil {
+		return errNotWhole
+	}
+	raw, err := d.whole.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var errno syscall.Errno
+	err = raw.Control(func(fd uintptr) { _, _, errno = unix.Syscall(unix.SYS_SYNCFS, fd, 0, 0) })
+	if err == nil && errno != 0 {
+		err = &os.PathError{Op: "sync the file system of", Path: d.dir, Err: errno}
+	}
+	return err
+}
+
+func (d *osDisk) SyncDir(name string) error {
 	f, err := os.Open(d.path(name))
 	if err != nil {
 		return err

@@ -8,7 +8,7 @@ import (
 
 // SyncDir does nothing: NTFS journals folder entries itself, and Windows does
 // not flush a folder handle.
-func (d osDisk) SyncDir(string) error { return nil }
+func (d *osDisk) SyncDir(string) error { return nil }
 
 func freeSpace(dir string) (free, total uint64, err error) {
 	p, err := windows.UTF16PtrFromString(dir)

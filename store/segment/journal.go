@@ -34,6 +34,13 @@ type journalFile struct {
 
 const journalDir = "journal"
 
+// journalBlock is what rounds of the journal begin at multiples of: what direct
+// I/O asks for. The rest of a round's last block is zero. The first block holds
+// the file's header.
+const journalBlock = 4096
+
+func alignBlock(n int64) int64 { return (n + journalBlock - 1) &^ (journalBlock - 1) }
+
 func newSalt() salt {
 	var b [8]byte
 	rand.Read(b[:]) // never fails
@@ -143,7 +150,7 @@ func (j *journalFile) roundFrame(b []byte, this *roundList) []byte {
 // begin gives the file a new generation, registered in the database, so that
 // it can be written to. The caller has made sure that nothing in it is needed.
 func (s *Store) begin(j *journalFile) error {
-	j.salt, j.off, j.synced = newSalt(), fileHeaderSize, 0
+	j.salt, j.off, j.synced = newSalt(), journalBlock, 0
 	j.last = roundList{}
 	j.dirty = map[*log]struct{}{}
 	err := s.kv.Update(func(tx KVTx) (err error) {
@@ -156,7 +163,7 @@ func (s *Store) begin(j *journalFile) error {
 	if err != nil {
 		return err
 	}
-	return j.f.WriteAt([][]byte{journalHeader(j.gen, j.salt)}, 0)
+	return j.f.WriteAt([][]byte{journalHeader(j.gen, j.salt), zeros[:journalBlock-fileHeaderSize]}, 0)
 }
 
 // newJournalFile makes a file for the journal, empty.
@@ -165,7 +172,7 @@ func (s *Store) newJournalFile() (*journalFile, error) {
 	s.journals++
 	name := fmt.Sprintf("%06d.jnl", s.journals)
 	s.mu.Unlock()
-	f, err := s.disk.Open(path.Join(journalDir, name), true)
+	f, err := s.openJournal(name, true)
 	if err != nil {
 		return nil, err
 	}
@@ -174,6 +181,17 @@ func (s *Store) newJournalFile() (*journalFile, error) {
 		return nil, err
 	}
 	return &journalFile{f: f, name: name, size: s.o.JournalBytes}, nil
+}
+
+// openJournal opens a file of the journal past the system's cache, if the disk
+// can: what is written is read again only after a crash, and copying it to the
+// cache costs more than the rest of a commit.
+func (s *Store) openJournal(name string, create bool) (File, error) {
+	name = path.Join(journalDir, name)
+	if d, ok := s.disk.(directDisk); ok {
+		return d.OpenDirect(name, create)
+	}
+	return s.disk.Open(name, create)
 }
 
 // zeros is what a file is filled with.
@@ -187,7 +205,7 @@ func (j *journalFile) fill(stop <-chan struct{}) error {
 	if err != nil {
 		return err
 	}
-	for n < j.size {
+	for n = n &^ (journalBlock - 1); n < j.size; {
 		select {
 		case <-stop:
 			return nil

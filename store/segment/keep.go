@@ -3,6 +3,7 @@ package segment
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"time"
@@ -65,28 +66,15 @@ func (s *Store) checkpoint() error {
 	if len(files) == 0 && len(moved) == 0 {
 		return nil
 	}
-	states := map[store.LogID]checkpoint{}
-	failed := map[*log]bool{}
-	var firstErr error
-	bring := func(l *log) {
-		if _, done := states[l.id]; done || failed[l] || l.revived.Load() || errors.Is(l.Err(), store.ErrDeleted) {
-			return
-		}
-		c, err := s.bringUp(l)
-		if err != nil {
-			failed[l] = true
-			if firstErr == nil {
-				firstErr = fmt.Errorf("partition %s: %w", l.id, err)
-			}
-			return
-		}
-		states[l.id] = c
+	logs := maps.Clone(moved)
+	for _, j := range files {
+		maps.Copy(logs, j.dirty)
 	}
+	states, failed, firstErr := s.bringUpAll(logs)
 	var done, held []*journalFile
 	for _, j := range files {
 		whole := true
 		for l := range j.dirty {
-			bring(l)
 			whole = whole && !failed[l]
 		}
 		if whole {
@@ -94,9 +82,6 @@ func (s *Store) checkpoint() error {
 		} else {
 			held = append(held, j)
 		}
-	}
-	for l := range moved {
-		bring(l)
 	}
 	err := s.kv.Update(func(tx KVTx) error {
 		if err := putCheckpoints(tx, states); err != nil {
@@ -126,44 +111,126 @@ func (s *Store) checkpoint() error {
 	return errors.Join(firstErr, err)
 }
 
-// bringUp flushes and syncs one log. The sync is done outside the lock, so that
-// the committer can write to the log meanwhile.
+// manyLogs is from how many on the disk is synced as a whole, not file by file.
+// Tests lower it.
+var manyLogs = 16
+
+// bringUpAll flushes and syncs logs, and returns what to note in the database of
+// each, and which of them failed.
+func (s *Store) bringUpAll(logs map[*log]struct{}) (states map[store.LogID]checkpoint, failed map[*log]bool, first error) {
+	states, failed = map[store.LogID]checkpoint{}, map[*log]bool{}
+	fail := func(l *log, err error) {
+		failed[l] = true
+		if first == nil {
+			first = fmt.Errorf("partition %s: %w", l.id, err)
+		}
+	}
+	var flushed []*unsyncedLog
+	for l := range logs {
+		if l.revived.Load() || errors.Is(l.Err(), store.ErrDeleted) {
+			continue
+		}
+		u, err := s.flushLog(l)
+		if err != nil {
+			fail(l, err)
+			continue
+		}
+		flushed = append(flushed, u)
+	}
+	whole := s.syncAll(flushed)
+	for _, u := range flushed {
+		err := whole
+		if errors.Is(whole, errNotWhole) {
+			err = u.sync()
+		}
+		if err != nil {
+			fail(u.l, s.noteFailure(u.l, err))
+			continue
+		}
+		states[u.l.id] = u.synced()
+	}
+	return states, failed, first
+}
+
+// syncAll syncs many logs in one go, if the disk can do that.
+func (s *Store) syncAll(logs []*unsyncedLog) error {
+	d, ok := s.disk.(wholeDisk)
+	if !ok || len(logs) < manyLogs {
+		return errNotWhole
+	}
+	if err := d.SyncAll(); err != nil && !errors.Is(err, errNotWhole) {
+		return &syncError{err} // which of the files it was is not known
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+// bringUp flushes and syncs one log.
 func (s *Store) bringUp(l *log) (checkpoint, error) {
-	l.files.Lock()
-	if err := l.flushLocked(nil); err != nil {
-		l.files.Unlock()
+	u, err := s.flushLog(l)
+	if err != nil {
+		return checkpoint{}, err
+	}
+	if err := u.sync(); err != nil {
 		return checkpoint{}, s.noteFailure(l, err)
 	}
-	c := l.checkpointLocked()
-	g, made, madeSync := l.active, l.made, l.madeSync
-	var f File
-	var end int64
-	if g != nil {
-		end = g.end.Load()
-		if g.f != nil && g.synced < end {
-			f = g.f
-		}
-	}
-	l.files.Unlock()
+	return u.synced(), nil
+}
 
-	if f != nil {
-		if err := g.sync(f); err != nil && !errors.Is(err, os.ErrClosed) { // closed: sealed meanwhile, and synced before
-			return checkpoint{}, s.noteFailure(l, err)
-		}
-		l.files.Lock()
-		g.synced = max(g.synced, end)
-		l.files.Unlock()
-		c.offset = end
+// unsyncedLog is a log that has been flushed: what a sync from now on covers.
+type unsyncedLog struct {
+	l    *log
+	c    checkpoint
+	g    *segmentFile
+	f    File // nil if the segment is synced already
+	end  int64
+	made int
+}
+
+func (s *Store) flushLog(l *log) (*unsyncedLog, error) {
+	l.files.Lock()
+	defer l.files.Unlock()
+	if err := l.flushLocked(nil); err != nil {
+		return nil, s.noteFailure(l, err)
 	}
-	if madeSync < made {
-		if err := l.syncDirs(); err != nil {
-			return checkpoint{}, err
+	u := &unsyncedLog{l: l, c: l.checkpointLocked(), g: l.active, made: l.made}
+	if g := l.active; g != nil {
+		u.end = g.end.Load()
+		if g.f != nil && g.synced < u.end {
+			u.f = g.f
 		}
-		l.files.Lock()
-		l.madeSync = max(l.madeSync, made)
-		l.files.Unlock()
 	}
-	return c, nil
+	return u, nil
+}
+
+// sync syncs the log's file and folders. It is done outside the log's lock, so
+// that the committer can write to the log meanwhile.
+func (u *unsyncedLog) sync() error {
+	if u.f != nil {
+		if err := u.g.sync(u.f); err != nil && !errors.Is(err, os.ErrClosed) { // closed: sealed meanwhile, and synced before
+			return err
+		}
+	}
+	u.l.files.Lock()
+	behind := u.l.madeSync < u.made
+	u.l.files.Unlock()
+	if behind {
+		return u.l.syncDirs()
+	}
+	return nil
+}
+
+// synced notes that a sync has succeeded.
+func (u *unsyncedLog) synced() checkpoint {
+	u.l.files.Lock()
+	defer u.l.files.Unlock()
+	u.l.madeSync = max(u.l.madeSync, u.made)
+	if u.f != nil {
+		u.g.synced = max(u.g.synced, u.end)
+		u.c.offset = u.end
+	}
+	return u.c
 }
 
 // noteFailure ends a log whose sync failed; other failures, such as a full
@@ -212,7 +279,7 @@ func (s *Store) prepare() error {
 	if j == nil {
 		j, err = s.newJournalFile()
 	} else if j.f == nil {
-		j.f, err = s.disk.Open(path.Join(journalDir, j.name), false)
+		j.f, err = s.openJournal(j.name, false)
 	}
 	if err != nil {
 		return err

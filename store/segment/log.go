@@ -551,7 +551,7 @@ func (l *log) checkpointLocked() checkpoint {
 	c := checkpoint{next: l.flushed, enqueued: l.flushedT}
 	if segs := *l.segments.Load(); len(segs) > 0 {
 		g := segs[len(segs)-1]
-		c.segment, c.offset = g.first, g.synced
+		c.segment, c.epoch, c.offset = g.first, g.epoch, g.synced
 	}
 	l.mu.Lock()
 	c.first = l.first

@@ -20,16 +20,22 @@ import (
 // and what it held there. Opening a log reads only what follows.
 type checkpoint struct {
 	segment  event.SequenceNumber // the first number of the segment
+	epoch    uint64               // in which the segment was made
 	offset   int64                // durable, in that segment; 0 when there was none
 	next     event.SequenceNumber
 	enqueued int64
 	first    event.SequenceNumber // trimmed up to here
 }
 
+// of tells whether the checkpoint is of a segment.
+func (c *checkpoint) of(g *segmentFile) bool {
+	return c.offset > 0 && c.segment == g.first && c.epoch == g.epoch
+}
+
 func (c *checkpoint) encode(id store.LogID) []byte {
 	var b []byte
 	le := binary.LittleEndian
-	for _, v := range []int64{int64(c.segment), c.offset, int64(c.next), c.enqueued, int64(c.first)} {
+	for _, v := range []int64{int64(c.segment), int64(c.epoch), c.offset, int64(c.next), c.enqueued, int64(c.first)} {
 		b = le.AppendUint64(b, uint64(v))
 	}
 	return seal(id.String(), b)
@@ -37,18 +43,20 @@ func (c *checkpoint) encode(id store.LogID) []byte {
 
 func (c *checkpoint) decode(id store.LogID, b []byte) error {
 	le := binary.LittleEndian
-	if b, err := unseal(id.String(), b); err != nil || len(b) != 40 {
+	if b, err := unseal(id.String(), b); err != nil || len(b) != 48 {
 		return &store.CorruptError{Log: id, File: kvFile, Detail: "the checkpoint of this partition does not match its checksum"}
 	}
 	v := func(i int) int64 { return int64(le.Uint64(b[8*i:])) }
-	*c = checkpoint{event.SequenceNumber(v(0)), v(1), event.SequenceNumber(v(2)), v(3), event.SequenceNumber(v(4))}
+	*c = checkpoint{event.SequenceNumber(v(0)), uint64(v(1)), v(2), event.SequenceNumber(v(3)), v(4), event.SequenceNumber(v(5))}
 	return nil
 }
 
-// merge brings an older checkpoint up to date: neither position goes back.
+// merge brings an older checkpoint up to date: neither position goes back. A
+// segment of a later epoch comes after all of earlier ones, whatever they hold:
+// they may have been given up.
 func (c *checkpoint) merge(n checkpoint) {
 	first := max(c.first, n.first)
-	if n.segment > c.segment || n.segment == c.segment && n.offset >= c.offset {
+	if cmp.Or(cmp.Compare(n.epoch, c.epoch), cmp.Compare(n.segment, c.segment), cmp.Compare(n.offset, c.offset)) >= 0 {
 		*c = n
 	}
 	c.first = first
@@ -123,11 +131,15 @@ func (s *Store) load(id store.LogID, epoch uint64) (*log, error) {
 	if segs := *l.segments.Load(); len(segs) > 0 {
 		lowest = min(lowest, segs[0].first)
 	}
+	lastEpoch := uint64(0)
+	if segs := *l.segments.Load(); len(segs) > 0 {
+		lastEpoch = segs[len(segs)-1].epoch
+	}
 	switch kept := c.offset > 0 && c.first < c.next; { // there should be files
 	case l.refused != nil:
 	case damage != nil:
 		l.refused = damage
-	case kept && at.whole < c.next:
+	case kept && at.whole < c.next && lastEpoch <= c.epoch:
 		l.refused = &store.CorruptError{Log: id, File: l.dir(),
 			Detail: fmt.Sprintf("the last event found is number %d, but %d was stored: a segment is missing", at.whole-1, c.next-1)}
 	case kept && lowest > c.first:
@@ -224,7 +236,7 @@ func (s *Store) loadTail(l *log, c checkpoint, at *batchTail) error {
 		return nil
 	}
 	g := segs[len(segs)-1]
-	if g.end.Load() < fileHeaderSize && (c.offset == 0 || g.first > c.segment) {
+	if g.end.Load() < fileHeaderSize && !c.of(g) {
 		// A crash between making the file and writing to it.
 		if err := s.disk.Remove(path.Join(l.dir(), g.name)); err != nil {
 			return err
@@ -240,7 +252,7 @@ func (s *Store) loadTail(l *log, c checkpoint, at *batchTail) error {
 	known := int64(0)
 	from := int64(fileHeaderSize)
 	*at = batchTail{next: g.first, whole: g.first, enqueued: c.enqueued}
-	if c.offset > 0 && c.segment == g.first {
+	if c.of(g) {
 		known, from = c.offset, max(c.offset, fileHeaderSize)
 		*at = batchTail{next: c.next, whole: c.next, enqueued: c.enqueued}
 	}

@@ -145,7 +145,7 @@ func (r *replay) linkFiles() {
 			continue
 		}
 		var x found
-		if newScanner(file.f, file.salt, fileHeaderSize, file.end).next(&x) != nil || x.kind != kindRound {
+		if newJournalScanner(file).next(&x) != nil || x.kind != kindRound {
 			continue
 		}
 		_, prev, err := parseRound(x.body)
@@ -159,6 +159,12 @@ func (r *replay) linkFiles() {
 	}
 }
 
+func newJournalScanner(file *replayFile) *scanner {
+	sc := newScanner(file.f, file.salt, journalBlock, file.end)
+	sc.block = journalBlock
+	return sc
+}
+
 // scan reads one generation.
 func (r *replay) scan(file *replayFile) error {
 	name := path.Join(journalDir, file.name)
@@ -168,11 +174,11 @@ func (r *replay) scan(file *replayFile) error {
 		}
 		return nil
 	}
-	sc := newScanner(file.f, file.salt, fileHeaderSize, file.end)
+	sc := newJournalScanner(file)
 	var x found
 	for {
-		off := sc.off
 		err := sc.next(&x)
+		off := sc.off // where it is not, past the zeros that end a round
 		switch {
 		case err == nil:
 			if err := r.take(file, &x); err != nil {

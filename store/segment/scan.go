@@ -17,6 +17,8 @@ type scanner struct {
 	off  int64 // of the next frame
 	end  int64 // of the file
 	step int   // how much to read at once
+	// block, if not 0, is what frames may be padded to with zeros: the journal's.
+	block int64
 
 	buf  []byte // holds the file from base on
 	base int64
@@ -96,11 +98,30 @@ func (sc *scanner) next(x *found) error {
 	if sc.off >= sc.end {
 		return io.EOF
 	}
-	if err := sc.at(sc.off, x); err != nil {
-		return err
+	err := sc.at(sc.off, x)
+	if notAFrame(err) && sc.block > 0 && sc.padded() {
+		sc.off = alignBlock(sc.off)
+		return sc.next(x)
 	}
-	sc.off += int64(x.size)
-	return nil
+	if err == nil {
+		sc.off += int64(x.size)
+	}
+	return err
+}
+
+// padded tells whether what is left of the block is zero.
+func (sc *scanner) padded() bool {
+	n := alignBlock(sc.off) - sc.off
+	b, err := sc.window(sc.off, int(n))
+	if err != nil || n == 0 || len(b) == 0 {
+		return false
+	}
+	for _, x := range b {
+		if x != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // notAFrame tells a mismatch from an error of the disk.

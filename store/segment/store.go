@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -396,6 +397,9 @@ func (s *Store) Close() error {
 		l.files.Lock()
 		l.closeFile()
 		l.files.Unlock()
+	}
+	if d, ok := s.disk.(io.Closer); ok {
+		err = errors.Join(err, d.Close())
 	}
 	return errors.Join(err, s.kv.Close())
 }

@@ -161,7 +161,7 @@ func (v *verifier) checkLog(id store.LogID) error {
 	if err != nil {
 		return err
 	}
-	next := c.first
+	next, epoch := c.first, uint64(0)
 	for i, g := range segs {
 		stop := anyNumber
 		if i+1 < len(segs) {
@@ -173,8 +173,9 @@ func (v *verifier) checkLog(id store.LogID) error {
 		if next, err = v.checkSegment(id, g, stop, &c); err != nil {
 			return err
 		}
+		epoch = g.epoch
 	}
-	if next < c.next && c.first < c.next {
+	if next < c.next && c.first < c.next && epoch <= c.epoch {
 		v.damage(&store.CorruptError{Log: id, File: dir, Detail: fmt.Sprintf("the log ends before sequence number %d, and %d was stored", next, c.next-1)})
 	}
 	return nil
@@ -199,7 +200,7 @@ func (v *verifier) checkSegment(id store.LogID, g *segmentFile, stop event.Seque
 		v.damage(err)
 	}
 	known := int64(0)
-	if c.segment == g.first {
+	if c.of(g) {
 		known = c.offset
 	}
 	sealed := stop != anyNumber
