@@ -1,0 +1,28 @@
+// Package admin is the management interface that Millrace's own commands and web
+// page use: JSON over HTTP below /admin/v1, and a Go client for it. It knows
+// namespaces, event hubs, consumer groups and their receivers (package hub) and
+// who may do what (package auth). It must not know any messaging protocol, the
+// storage engine, or how the broker is put together: what only the broker can
+// say of itself is lent to it as a function.
+//
+//	GET    /admin/v1/status
+//	GET    /admin/v1/hubs                       POST   /admin/v1/hubs
+//	GET    /admin/v1/hubs/{hub}                 PATCH  /admin/v1/hubs/{hub}
+//	DELETE /admin/v1/hubs/{hub}
+//	GET    /admin/v1/hubs/{hub}/partitions
+//	GET    /admin/v1/hubs/{hub}/receivers
+//	GET    /admin/v1/hubs/{hub}/groups          POST   /admin/v1/hubs/{hub}/groups
+//	DELETE /admin/v1/hubs/{hub}/groups/{group}
+//
+// The Host header names the namespace, as it does on every HTTP path of the
+// broker; a host that names none means the default namespace. The Authorization
+// header holds a shared access signature, a JSON web token with "Bearer ", or a
+// rule's name and key as HTTP Basic. Reading needs Listen, changing Manage: on
+// the event hub for what lies below it, on the namespace for creating and
+// deleting event hubs. An error is
+//
+//	{"error":{"kind":"NotFound","message":"…"}}
+//
+// whose kind is that of a hub.Kind or auth.Kind, or BadRequest, NoSuchPath or
+// MethodNotAllowed.
+package admin

@@ -1,0 +1,264 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+)
+
+// sendOptions are what the flags of send say.
+type sendOptions struct {
+	broker      brokerFlags
+	hub         string
+	count       int
+	interval    time.Duration
+	partition   string
+	key         string
+	properties  []string
+	contentType string
+	batch       int
+	quiet       bool
+	givenCount  bool
+	propertyMap map[string]any
+}
+
+func newSend() *cobra.Command {
+	var o sendOptions
+	cmd := &cobra.Command{
+		Use:   "send",
+		Short: "Send events: samples, or the lines of standard input",
+		Long: "Send events to an event hub. With --count, sample events in JSON, one batch to each partition in turn; without,\n" +
+			"the lines of standard input, an event each, as fast as they come. Any Event Hubs connection string will do.",
+		Example: "  millrace send --hub trial --count 10 --interval 2s\n" +
+			"  tail -f access.log | millrace send --hub trial --partition-key web1",
+		Args: arguments(cobra.NoArgs),
+	}
+	o.broker.add(cmd, false)
+	f := cmd.Flags()
+	f.StringVar(&o.hub, "hub", "", "event `HUB` (default "+defaultHub+", or the connection string's)")
+	f.IntVar(&o.count, "count", 0, "number of sample events to send")
+	f.DurationVar(&o.interval, "interval", 0, "pause between batches of sample events")
+	f.StringVar(&o.partition, "partition", "", "send everything to the partition of this `ID`")
+	f.StringVar(&o.key, "partition-key", "", "send everything with this `KEY`, and so to one partition")
+	f.StringArrayVar(&o.properties, "property", nil, "application property, `NAME=VALUE`, of every event; may be repeated")
+	f.StringVar(&o.contentType, "content-type", "", "content `TYPE` of every event (default application/json for samples)")
+	f.IntVar(&o.batch, "batch", 0, "events in a batch at most (default 1 for samples; for lines as many as are waiting and fit)")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "print only what went wrong")
+	out := addOutput(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		o.givenCount = f.Changed("count")
+		return o.run(cmd, *out)
+	}
+	return cmd
+}
+
+func (o *sendOptions) check(in io.Reader) error {
+	switch {
+	case o.partition != "" && o.key != "":
+		return misused("--partition and --partition-key exclude each other")
+	case o.batch < 0, o.givenCount && o.count < 1, o.interval < 0:
+		return misused("--count, --batch and --interval can't be negative, and --count is 1 at least")
+	case o.interval > 0 && !o.givenCount:
+		return misused("--interval goes with --count; lines are sent as they come")
+	case !o.givenCount && isTerminal(in):
+		return misused("there is nothing to send: give --count N for sample events, or lines on standard input")
+	}
+	o.propertyMap = map[string]any{}
+	for _, p := range o.properties {
+		name, value, ok := strings.Cut(p, "=")
+		if !ok || name == "" {
+			return misused("--property %s is not of the form NAME=VALUE", p)
+		}
+		o.propertyMap[name] = value
+	}
+
+	return nil
+}
+
+func (o *sendOptions) run(cmd *cobra.Command, out output) error {
+	if err := o.check(cmd.InOrStdin()); err != nil {
+		return err
+	}
+	t, err := o.broker.target()
+	if err != nil {
+		return err
+	}
+	hub, err := t.hub(o.hub)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
+	if err := t.reach(ctx); err != nil {
+		return err
+	}
+	client, err := t.producer(hub)
+	if err != nil {
+		return err
+	}
+	s := &sender{sendOptions: o, client: client, started: time.Now(), summary: sendSummary{Hub: hub, Partitions: map[string]int{}}}
+	defer func() {
+		bye, cancel := closing()
+		defer cancel()
+		client.Close(bye) //nolint:errcheck // everything is acknowledged, or has failed already
+	}()
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	s.report(cmd, out)
+	if o.givenCount {
+		err = s.samples(ctx)
+	} else {
+		err = s.lines(ctx, cmd.InOrStdin())
+	}
+	return s.finish(cmd, out, err)
+}
+
+// sender sends events, batch after batch: one is acknowledged before the next
+// goes, so that their order holds.
+type sender struct {
+	*sendOptions
+	client     *azeventhubs.ProducerClient
+	partitions []string
+	started    time.Time
+	summary    sendSummary
+
+	say func(format string, args ...any) // a line for a person who watches, or nothing
+	bar *progressbar.ProgressBar
+}
+
+// sendSummary is what send prints at the end.
+type sendSummary struct {
+	Hub     string  `json:"hub"`
+	Events  int     `json:"events"`
+	Batches int     `json:"batches"`
+	Bytes   int     `json:"bytes"` // of the bodies
+	Seconds float64 `json:"seconds"`
+	// Partitions counts the events by partition, where it is known: not when
+	// the broker chose it.
+	Partitions map[string]int `json:"partitions"`
+}
+
+func (s *sender) open(ctx context.Context) error {
+	p, err := s.client.GetEventHubProperties(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("the event hub %s can't be used: %w", s.summary.Hub, explain(err))
+	}
+	s.partitions = p.PartitionIDs
+	return nil
+}
+
+// watchedCount is how many samples are worth a line each.
+const watchedCount = 50
+
+// report decides what a person sees meanwhile.
+func (s *sender) report(cmd *cobra.Command, out output) {
+	s.say = func(string, ...any) {}
+	if s.quiet || out == asJSON {
+		return
+	}
+	if s.givenCount && (s.interval > 0 || s.count <= watchedCount) {
+		s.say = func(format string, args ...any) { fmt.Fprintf(cmd.OutOrStdout(), format+"\n", args...) }
+		return
+	}
+	if !isTerminal(cmd.ErrOrStderr()) {
+		return
+	}
+	total := int64(-1) // unknown
+	if s.givenCount {
+		total = int64(s.count)
+	}
+	s.bar = progressbar.NewOptions64(total,
+		progressbar.OptionSetWriter(cmd.ErrOrStderr()), progressbar.OptionSetDescription("sending"),
+		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("events"),
+		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
+}
+
+func (s *sender) finish(cmd *cobra.Command, out output, err error) error {
+	if s.bar != nil {
+		s.bar.Finish() //nolint:errcheck // decoration
+	}
+	s.summary.Seconds = time.Since(s.started).Seconds()
+	switch {
+	case out == asJSON:
+		err = errors.Join(err, printJSON(cmd.OutOrStdout(), s.summary))
+	case !s.quiet:
+		fmt.Fprintf(cmd.OutOrStdout(), "Sent %s in %s to %s (%.1f s).\n", count(s.summary.Events, "event"), batches(s.summary.Batches), s.summary.Hub, s.summary.Seconds)
+	}
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintln(cmd.ErrOrStderr(), "Interrupted.")
+		return errSaid
+	}
+	return err
+}
+
+func batches(n int) string {
+	if n == 1 {
+		return "1 batch"
+	}
+	return fmt.Sprintf("%d batches", n)
+}
+
+// batchFor begins a batch, for a partition if that is not the broker's choice.
+func (s *sender) batchFor(ctx context.Context, partition string) (*azeventhubs.EventDataBatch, error) {
+	o := &azeventhubs.EventDataBatchOptions{}
+	switch {
+	case s.key != "":
+		o.PartitionKey = &s.key
+	case s.partition != "":
+		o.PartitionID = &s.partition
+	case partition != "":
+		o.PartitionID = &partition
+	}
+	b, err := s.client.NewEventDataBatch(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("a batch can't be begun: %w", explain(err))
+	}
+	return b, nil
+}
+
+// send sends a batch and counts it.
+func (s *sender) send(ctx context.Context, b *azeventhubs.EventDataBatch, partition string, bytes int) error {
+	// An interrupt leaves no batch of which nobody knows whether it was stored.
+	if err := s.client.SendEventDataBatch(context.WithoutCancel(ctx), b, nil); err != nil {
+		return fmt.Errorf("a batch of %s was not acknowledged: %w", count(int(b.NumEvents()), "event"), explain(err))
+	}
+	n := int(b.NumEvents())
+	s.summary.Events += n
+	s.summary.Batches++
+	s.summary.Bytes += bytes
+	if s.partition != "" {
+		partition = s.partition
+	}
+	if partition != "" {
+		s.summary.Partitions[partition] += n
+	}
+	if s.bar != nil {
+		s.bar.Add(n) //nolint:errcheck // decoration
+	}
+	return nil
+}
+
+func (s *sender) event(body []byte, contentType string) *azeventhubs.EventData {
+	e := &azeventhubs.EventData{Body: body}
+	if s.contentType != "" {
+		contentType = s.contentType
+	}
+	if contentType != "" {
+		e.ContentType = &contentType
+	}
+	if len(s.propertyMap) > 0 {
+		e.Properties = s.propertyMap
+	}
+	return e
+}
