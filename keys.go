@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/millrace/millrace/auth"
@@ -84,9 +86,7 @@ func (k *keys) rule() hub.Rule {
 // own, so that checkpoints are still there when a door is opened to the network.
 func (k *keys) accounts(more map[string][]string) map[string][]string {
 	all := map[string][]string{blob.DevelopmentAccount: k.BlobKeys}
-	for name, keys := range more {
-		all[name] = keys
-	}
+	maps.Copy(all, more)
 	return all
 }
 
@@ -168,10 +168,8 @@ func refusePublicKeys(o *Options) error {
 		}
 	}
 	for name, keys := range o.BlobAccounts {
-		for _, key := range keys {
-			if key == blob.DevelopmentKey {
-				return fmt.Errorf("the storage account %s has the development key; %s", name, advice)
-			}
+		if slices.Contains(keys, blob.DevelopmentKey) {
+			return fmt.Errorf("the storage account %s has the development key; %s", name, advice)
 		}
 	}
 	return nil

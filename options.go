@@ -3,6 +3,7 @@ package millrace
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -213,10 +214,5 @@ func (c *checked) checkDoors() error {
 }
 
 func isDoor(d Door) bool {
-	for _, known := range Doors() {
-		if d == known {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(Doors(), d)
 }

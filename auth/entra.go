@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -264,10 +265,8 @@ func (o *oneOrAll) UnmarshalJSON(b []byte) error {
 
 func (o oneOrAll) any(of []string) bool {
 	for _, have := range o {
-		for _, want := range of {
-			if have == want {
-				return true
-			}
+		if slices.Contains(of, have) {
+			return true
 		}
 	}
 	return false

@@ -2,6 +2,7 @@ package blob
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -67,12 +68,7 @@ func oneOf(tags []string, etag uint64) bool {
 }
 
 func (c conditions) star() bool {
-	for _, t := range c.noneMatch {
-		if t == "*" {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(c.noneMatch, "*")
 }
 
 // newer tells whether a time of a record, to the second as clients see it, is

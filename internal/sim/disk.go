@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"path"
 	"slices"
@@ -255,9 +256,7 @@ func (d *Disk) Crash(rng *rand.Rand, meanwhile func()) *Disk {
 		c.dirs[p] = true
 	}
 	names := map[string]*inode{}
-	for p, n := range d.durable {
-		names[p] = n
-	}
+	maps.Copy(names, d.durable)
 	lost := rng.Float64() // this crash's share of what is lost
 	for _, op := range d.pending {
 		if rng.Float64() >= lost {

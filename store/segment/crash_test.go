@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"runtime"
 	"sync"
@@ -146,9 +147,7 @@ func (w *crashWorld) crash(rng *rand.Rand) (*crashWorld, map[store.LogID][]sent)
 	n.disk = w.disk.Crash(rng, func() { n.kv = w.kv.Clone() })
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for p, x := range w.numbers {
-		n.numbers[p] = x
-	}
+	maps.Copy(n.numbers, w.numbers)
 	for id, xs := range w.batches { // later sends too: they were in flight
 		for _, x := range xs {
 			c := *x

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -265,9 +266,7 @@ func (k *MemoryKV) Clone() *MemoryKV {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	c := NewMemoryKV()
-	for key, v := range k.m {
-		c.m[key] = v
-	}
+	maps.Copy(c.m, k.m)
 	return c
 }
 

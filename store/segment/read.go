@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"sort"
 
 	"github.com/millrace/millrace/event"
@@ -216,10 +217,8 @@ func (r *reader) enter(g *segmentFile, off int64, next event.SequenceNumber) err
 
 // openFailed tells a segment that was trimmed a moment ago from one that is lost.
 func (r *reader) openFailed(g *segmentFile, err error) error {
-	for _, x := range *r.segments.Load() {
-		if x == g {
-			return err
-		}
+	if slices.Contains(*r.segments.Load(), g) {
+		return err
 	}
 	return r.gone(g.first)
 }
