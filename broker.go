@@ -244,7 +244,7 @@ func (b *Broker) serve() {
 				err := b.web.serve(b, name, ln)
 				if err != nil && !b.draining.Load() {
 					b.log.Error("a door has failed; the broker stops", "door", name, "error", err)
-					go b.end(&DoorError{Door: name, Address: ln.Addr().String(), Err: err}, closeTimeout)
+					go b.end(&DoorError{Door: name, Address: ln.Addr().String(), Err: err}, closeTimeout) //nolint:errcheck // Err has it
 				}
 			})
 		}

@@ -139,7 +139,7 @@ func (b *Broker) WriteBanner(w io.Writer) error {
 	if b.public && !b.allLoopback() {
 		row("WARNING", "the keys above are public, and doors are open beyond this machine: anybody who reaches it can do anything")
 	}
-	t.Flush()
+	t.Flush() //nolint:errcheck // a buffer takes everything
 	buf.WriteByte('\n')
 	_, err := w.Write(buf.Bytes())
 	return err

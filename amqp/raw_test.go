@@ -19,8 +19,7 @@ import (
 // peer is a client that speaks frames, for what no library will say.
 type peer struct {
 	testing.TB
-	nc  net.Conn
-	buf []byte
+	nc net.Conn
 }
 
 func (b *broker) dial() *peer {

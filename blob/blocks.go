@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/xml"
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -172,7 +173,7 @@ func parseBlockList(b []byte) ([]blockRef, error) {
 	depth := 0
 	for {
 		token, err := d.Token()
-		if err == io.EOF && depth == 0 && refs != nil {
+		if errors.Is(err, io.EOF) && depth == 0 && refs != nil {
 			return refs, nil
 		}
 		if err != nil {

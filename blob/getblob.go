@@ -289,7 +289,7 @@ func (c *content) writeTo(w io.Writer) error {
 		n, err := io.CopyN(w, c.now, c.size)
 		c.left -= n
 		c.close()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return io.ErrUnexpectedEOF
 		}
 		if err != nil {
@@ -317,10 +317,10 @@ func (c *content) Read(p []byte) (int, error) {
 		c.size, c.left = c.size-int64(n), c.left-int64(n)
 		if c.size == 0 {
 			c.close()
-		} else if err == io.EOF {
+		} else if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = nil
 		}
 		if n > 0 || err != nil || len(p) == 0 {

@@ -209,7 +209,7 @@ func (s *Service) expectBody(req *request) {
 // setReadDeadline sets the connection's, if it can have one.
 func (s *Service) setReadDeadline(req *request, t time.Time) {
 	if s.o.BodyTimeout > 0 {
-		http.NewResponseController(req.w).SetReadDeadline(t)
+		http.NewResponseController(req.w).SetReadDeadline(t) //nolint:errcheck // a connection without deadlines has none
 	}
 }
 

@@ -169,7 +169,7 @@ func (req *request) writeXML(status int, x *xmlWriter) {
 	req.set("Content-Length", strconv.Itoa(len(body)))
 	req.w.WriteHeader(status)
 	if req.Method != http.MethodHead {
-		req.w.Write(body) // who reads no more has gone away
+		req.w.Write(body) //nolint:errcheck // who reads no more has gone away
 	}
 }
 

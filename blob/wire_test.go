@@ -178,8 +178,8 @@ func TestMetadataRules(t *testing.T) {
 	} {
 		b.put(c+"/x", "", "x-ms-meta-"+test.name, test.value).want(test.status, test.code)
 	}
-	a := b.put(c+"/two", "", "x-ms-meta-k", "a", "x-ms-meta-k", "b").want(201, "")
-	if a = b.do("GET", c+"/two?comp=metadata", "").must(200); a.get("x-ms-meta-k") != "a,b" {
+	b.put(c+"/two", "", "x-ms-meta-k", "a", "x-ms-meta-k", "b").want(201, "")
+	if a := b.do("GET", c+"/two?comp=metadata", "").must(200); a.get("x-ms-meta-k") != "a,b" {
 		t.Errorf("a repeated name: %v", a.header)
 	}
 }

@@ -22,7 +22,7 @@ func (x *xmlWriter) open(name string, attrs ...string) {
 	x.b.WriteString(name)
 	for i := 0; i < len(attrs); i += 2 {
 		x.b.WriteString(" " + attrs[i] + `="`)
-		xml.EscapeText(&x.b, []byte(attrs[i+1]))
+		xml.EscapeText(&x.b, []byte(attrs[i+1])) //nolint:errcheck // a buffer takes everything
 		x.b.WriteByte('"')
 	}
 	x.b.WriteByte('>')
@@ -40,7 +40,7 @@ func (x *xmlWriter) element(name, text string, attrs ...string) {
 		x.b.WriteString("/>")
 		return
 	}
-	xml.EscapeText(&x.b, []byte(text))
+	xml.EscapeText(&x.b, []byte(text)) //nolint:errcheck // a buffer takes everything
 	x.close(name)
 }
 

@@ -205,7 +205,7 @@ func (p *Partition) configure(s Settings) {
 	p.trimAt = time.Time{}
 	p.mu.Unlock()
 	if l := p.log.Load(); l.usable() {
-		l.Configure(store.LogConfig{Retention: max(0, s.Retention)})
+		l.Configure(store.LogConfig{Retention: max(0, s.Retention)}) //nolint:errcheck // a log that is lost is configured when it is opened again
 	}
 }
 

@@ -34,7 +34,6 @@ type client struct {
 	news  chan struct{} // replaced and closed with every line
 	out   []received
 	notes []string
-	gone  bool
 }
 
 func startClient(t *testing.T, name string, env []string, args ...string) *client {

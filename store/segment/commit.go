@@ -76,7 +76,6 @@ type committer struct {
 	checkedSpace  time.Time
 	writtenSpace  int64
 	full          bool
-	lastSync      time.Time
 	unsynced      map[*log]struct{} // under SyncInterval: segments written to directly
 	directBytes   int64             // since the last checkpoint
 	sinceRotation time.Time
