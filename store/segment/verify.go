@@ -45,6 +45,9 @@ func Verify(ctx context.Context, o Options, each func(*event.Record) error) (Rep
 		}
 		defer kv.Close()
 		s.disk, s.kv = NewDisk(o.Dir), kv
+		if d, ok := s.disk.(io.Closer); ok {
+			defer d.Close()
+		}
 	}
 	v := &verifier{s: s, ctx: ctx, each: each}
 	if err := v.run(); err != nil {
