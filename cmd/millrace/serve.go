@@ -78,6 +78,7 @@ func serve(cmd *cobra.Command, _ []string) error {
 		fmt.Fprintln(cmd.OutOrStdout(), millrace.ReadyLine)
 	}
 	debug.FreeOSMemory() // what only the start needed
+	dropStartPages()
 	select {
 	case <-b.Done():
 		return b.Err()
