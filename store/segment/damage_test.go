@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -349,9 +350,9 @@ func TestFullDisk(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			disk, kv := sim.NewDisk(), segment.NewMemoryKV()
 			disk.Capacity = 2_000_000
-			now := time.Now()
+			began, calls := time.Now(), atomic.Int64{}
 			o := segment.Options{Disk: disk, KV: kv, JournalBytes: 100_000, CacheBytes: 1, SegmentBytes: 100_000, Reserve: reserve,
-				Now: func() time.Time { now = now.Add(time.Second); return now }}
+				Now: func() time.Time { return began.Add(time.Duration(calls.Add(1)) * time.Second) }}
 			s, err := segment.Open(t.Context(), o)
 			if err != nil {
 				t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,10 +42,10 @@ func goldenBody(p uint32, i int) string {
 }
 
 func goldenOptions(dir string) segment.Options {
-	ms := int64(goldenTime)
+	var ms atomic.Int64
+	ms.Store(goldenTime)
 	return segment.Options{Dir: dir, Reserve: -1, SegmentBytes: 2000, JournalBytes: 64 << 10, Now: func() time.Time {
-		ms += 1000
-		return time.UnixMilli(ms)
+		return time.UnixMilli(ms.Add(1000))
 	}}
 }
 
