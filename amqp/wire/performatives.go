@@ -226,7 +226,9 @@ type Begin struct {
 // Decode reads the fields.
 func (x *Begin) Decode(list Items) error {
 	f := fields{it: list}
-	x.RemoteChannel = f.uint()
+	if x.RemoteChannel = f.uint(); x.RemoteChannel.Value > math.MaxUint16 && f.err == nil {
+		f.err = malformed("the remote channel %d, where none is above %d", x.RemoteChannel.Value, math.MaxUint16)
+	}
 	x.NextOutgoingID = f.need("next-outgoing-id")
 	x.IncomingWindow = f.need("incoming-window")
 	x.OutgoingWindow = f.need("outgoing-window")
