@@ -36,15 +36,6 @@ func TestAddress(t *testing.T) {
 	}
 }
 
-func FuzzAddress(f *testing.F) {
-	f.Add("amqps://host/hub/ConsumerGroups/$Default/Partitions/0")
-	f.Fuzz(func(t *testing.T, s string) {
-		if a, err := parseAddress(s); err == nil && a.node == "" && a.hub == "" {
-			t.Fatalf("%q names no hub", s)
-		}
-	})
-}
-
 func TestSelector(t *testing.T) {
 	at := func(o event.Origin, n event.SequenceNumber, inc bool) event.Position {
 		return event.Position{Origin: o, Sequence: n, Inclusive: inc}
@@ -75,14 +66,4 @@ func TestSelector(t *testing.T) {
 			t.Errorf("%q: %+v", in, got)
 		}
 	}
-}
-
-func FuzzSelector(f *testing.F) {
-	f.Add("amqp.annotation.x-opt-offset > '-1'")
-	f.Add("amqp.annotation.x-opt-enqueued-time >= 5")
-	f.Fuzz(func(t *testing.T, s string) {
-		if p, err := parseSelector(s); err == nil && p.Sequence < 0 {
-			t.Fatalf("%q starts at %d", s, p.Sequence)
-		}
-	})
 }

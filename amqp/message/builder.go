@@ -120,14 +120,15 @@ func (p *Parsed) annotate(v wire.Value) error {
 	if err != nil {
 		return err
 	}
-	p.annotations, p.kept, p.keptBytes = it, 0, 0
+	// Of two such sections the last counts, its key too.
+	p.annotations, p.kept, p.keptBytes, p.PartitionKey = it, 0, 0, nil
 	for it.Len() > 0 {
 		k, val := it.Next(), it.Next()
 		if err := it.Err(); err != nil {
 			return err
 		}
 		key, _ := k.Text()
-		if reserved(key) {
+		if dropped(key, val) {
 			continue
 		}
 		if string(key) == AnnotationPartitionKey {
@@ -151,6 +152,12 @@ func partitionKey(v wire.Value) ([]byte, error) {
 		return nil, fmt.Errorf("%w: a partition key of format code 0x%02x", wire.ErrDecode, v.Code)
 	}
 	return key, nil
+}
+
+// dropped tells whether an annotation is not kept: those that are the broker's
+// to set, and a partition key of null, which would hide the one that is set.
+func dropped(key []byte, v wire.Value) bool {
+	return reserved(key) || string(key) == AnnotationPartitionKey && v.IsNull()
 }
 
 // reserved tells whether an annotation is the broker's to set.
@@ -189,7 +196,7 @@ func (b *Builder) Add(p *Parsed, marks Marks, hint int) {
 		out = appendItem(out, AnnotationPublisher, marks.Publisher)
 		for it := p.annotations; it.Len() > 0; {
 			k, v := it.Next(), it.Next()
-			if name, _ := k.Text(); !reserved(name) {
+			if name, _ := k.Text(); !dropped(name, v) {
 				out = append(append(out, k.Full...), v.Full...)
 			}
 		}

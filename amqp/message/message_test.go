@@ -223,66 +223,6 @@ func TestMalformedMessages(t *testing.T) {
 	}
 }
 
-// FuzzParse stores whatever can be parsed, and reads it back: the same sections,
-// less those that are dropped.
-func FuzzParse(f *testing.F) {
-	f.Add([]byte{0, 0x53, 0x75, 0xa0, 1, 'x'}, []byte("key"))
-	f.Add(marshal(f, &goamqp.Message{Annotations: goamqp.Annotations{"x-opt-partition-key": "k"}, Data: [][]byte{{1}}}), []byte(nil))
-	f.Add(marshal(f, &goamqp.Message{Value: map[string]any{"a": int64(1)}, Properties: &goamqp.MessageProperties{MessageID: uint64(1)}}), []byte(nil))
-	f.Fuzz(func(t *testing.T, msg, key []byte) {
-		var p message.Parsed
-		if p.Parse(msg) != nil {
-			return
-		}
-		var want []byte
-		for rest := msg; len(rest) > 0; {
-			s, after, err := message.Next(rest)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if s.Code != wire.DescHeader && s.Code != wire.DescMessageAnn {
-				want = append(want, s.Full...)
-			}
-			rest = after
-		}
-		if len(key) == 0 || len(key) > 500 {
-			key = nil
-		}
-		r := store(t, key, msg, msg)
-		for i := range 2 {
-			if e := at(t, r, i); !bytes.Equal(e.Sections, want) {
-				t.Fatalf("got  % x\nwant % x", e.Sections, want)
-			}
-		}
-		for x, err := range (message.Codec{}).Events(r) {
-			if err != nil || key != nil && x.PartitionKey == "" && p.PartitionKey == nil {
-				t.Fatalf("%+v, %v", x, err)
-			}
-		}
-	})
-}
-
-// FuzzStored reads whatever comes as a record's body.
-func FuzzStored(f *testing.F) {
-	r := store(f, []byte("k"), marshal(f, &goamqp.Message{Data: [][]byte{{1}}}), marshal(f, &goamqp.Message{Value: "v"}))
-	f.Add(r.Body, r.Count)
-	f.Fuzz(func(t *testing.T, body []byte, count int) {
-		if count < 0 || count > 1<<16 {
-			return
-		}
-		r := event.Record{Header: event.Header{Count: count, BodyLen: len(body)}, Body: body}
-		n := 0
-		for _, err := range (message.Codec{}).Events(&r) {
-			if n++; err != nil {
-				break
-			}
-		}
-		if n > count+1 {
-			t.Fatalf("%d events of %d", n, count)
-		}
-	})
-}
-
 // BenchmarkNormalise takes an event of an SDK's batch apart and stores it:
 // nothing is allocated for each.
 func BenchmarkNormalise(b *testing.B) {
