@@ -90,7 +90,11 @@ func leastName(want Rights) string {
 // in: scheme, host, port, query and the slashes at both ends are dropped, the
 // rest is lower-cased. What has no scheme is taken as a path already.
 func EntityPath(address string) string {
-	if _, rest, ok := strings.Cut(address, "://"); ok {
+	for { // of what is left, too: the form is final
+		_, rest, ok := strings.Cut(address, "://")
+		if !ok {
+			break
+		}
 		_, address, _ = strings.Cut(rest, "/")
 	}
 	if i := strings.IndexAny(address, "?#"); i >= 0 {

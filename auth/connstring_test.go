@@ -113,28 +113,3 @@ func TestConnectionStringForms(t *testing.T) {
 		t.Errorf("address %q", got)
 	}
 }
-
-func FuzzParseConnectionString(f *testing.F) {
-	for _, seed := range []string{
-		"Endpoint=sb://localhost;SharedAccessKeyName=RootManageSharedAccessKey;SharedAccessKey=SAS_KEY_VALUE;UseDevelopmentEmulator=true;",
-		"Endpoint=sb://ns.example.net:5671/;SharedAccessKeyName=n;SharedAccessKey=k==;EntityPath=hub",
-		"endpoint=sb://[::1]/;SharedAccessSignature=SharedAccessSignature sr=a&sig=b&se=1&skn=c",
-		"Endpoint=sb://h:99999;;=;SharedAccessKey",
-	} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		c, err := ParseConnectionString(s)
-		if err != nil {
-			var e *ConnectionStringError
-			if !errors.As(err, &e) {
-				t.Fatalf("error of type %T", err)
-			}
-			return
-		}
-		again, err := ParseConnectionString(c.String())
-		if err != nil || again != c {
-			t.Fatalf("%q: %+v prints as %q, which reads as %+v, %v", s, c, c.String(), again, err)
-		}
-	})
-}

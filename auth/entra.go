@@ -255,9 +255,11 @@ type oneOrAll []string
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (o *oneOrAll) UnmarshalJSON(b []byte) error {
-	var one string
+	var one *string // nil for null, which is no claim
 	if json.Unmarshal(b, &one) == nil {
-		*o = oneOrAll{one}
+		if *o = nil; one != nil {
+			*o = oneOrAll{*one}
+		}
 		return nil
 	}
 	return json.Unmarshal(b, (*[]string)(o))

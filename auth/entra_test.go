@@ -256,19 +256,3 @@ func TestEntraOptions(t *testing.T) {
 		}
 	}
 }
-
-func FuzzReadJWT(f *testing.F) {
-	f.Add([]byte(`{"iss":"x","aud":["a"],"exp":1e300,"nbf":-1,"roles":"r"}`))
-	f.Add([]byte(`{"aud":1}`))
-	f.Add([]byte(`null`))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		j, err := readJWT(b)
-		if err != nil {
-			return
-		}
-		if y := j.expires().Year(); y > 9999 {
-			t.Fatalf("expires in the year %d", y)
-		}
-		_ = j.principal()
-	})
-}

@@ -297,26 +297,3 @@ func TestVerifyConnectionString(t *testing.T) {
 		}
 	}
 }
-
-func FuzzParseSAS(f *testing.F) {
-	for _, spell := range spellings {
-		f.Add(spell("localhost:5672", "hub/Partitions/0", "n", "k", "1800000000"))
-	}
-	f.Add("SharedAccessSignature sr=%25&sig=%2B+==&se=-1&skn=+%2b")
-	f.Fuzz(func(t *testing.T, token string) {
-		p, err := parseSAS(token)
-		if err != nil {
-			e, ok := errors.AsType[*Error](err)
-			if !ok || e.Kind != Malformed {
-				t.Fatalf("error %v", err)
-			}
-			return
-		}
-		if p.path != EntityPath(p.path) {
-			t.Fatalf("path %q is not in its final form", p.path)
-		}
-		if p.signedBy(Rule{}) {
-			t.Fatal("signed by an empty key")
-		}
-	})
-}
