@@ -34,10 +34,11 @@ func ParseLogID(s string) (LogID, error) {
 	h, p, ok := strings.Cut(s, "/")
 	hub, err1 := strconv.ParseUint(h, 16, 64)
 	part, err2 := strconv.ParseUint(p, 10, 32)
-	if !ok || err1 != nil || err2 != nil || len(h) != 16 {
+	id := LogID{Hub: hub, Partition: uint32(part)}
+	if !ok || err1 != nil || err2 != nil || id.String() != s {
 		return LogID{}, fmt.Errorf("%q is not a log id", s)
 	}
-	return LogID{Hub: hub, Partition: uint32(part)}, nil
+	return id, nil
 }
 
 // LogConfig is what a log needs to know of its hub.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"strconv"
 	"strings"
 
 	"github.com/millrace/millrace/event"
@@ -116,7 +117,8 @@ func (g *generation) put(tx KVTx) error {
 }
 
 func (g *generation) decode(rest string, b []byte) error {
-	if _, err := fmt.Sscanf(rest, "%016x", &g.gen); err != nil || len(b) < 8 {
+	var err error
+	if g.gen, err = strconv.ParseUint(rest, 16, 64); err != nil || len(b) < 8 || journalKey(g.gen) != journalKeys+rest {
 		return fmt.Errorf("%s: the entry %q of the journal can't be read", kvFile, rest)
 	}
 	g.salt, g.name = salt(binary.LittleEndian.Uint64(b)), string(b[8:])

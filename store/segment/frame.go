@@ -183,5 +183,6 @@ func parseSegmentName(name string) (first event.SequenceNumber, epoch uint64, s 
 	n, err1 := strconv.ParseInt(f[0], 10, 64)
 	epoch, err2 := strconv.ParseUint(f[1], 16, 64)
 	u, err3 := strconv.ParseUint(f[2], 16, 64)
-	return event.SequenceNumber(n), epoch, salt(u), err1 == nil && err2 == nil && err3 == nil
+	first, s = event.SequenceNumber(n), salt(u)
+	return first, epoch, s, err1 == nil && err2 == nil && err3 == nil && name == segmentName(first, epoch, s)
 }
