@@ -404,3 +404,28 @@ func FuzzValues(f *testing.F) {
 		}
 	})
 }
+
+// LoadKV reads a database into memory.
+func LoadKV(path string) (*MemoryKV, error) {
+	kv, err := openBolt(path, true)
+	if err != nil {
+		return nil, err
+	}
+	defer kv.Close()
+	m := NewMemoryKV()
+	err = kv.View(func(from KVTx) error {
+		return m.Update(func(to KVTx) (err error) {
+			for _, bucket := range buckets {
+				from.Each(bucket, "", func(key string, v []byte) bool {
+					err = to.Put(bucket, key, v)
+					return err == nil
+				})
+			}
+			return err
+		})
+	})
+	return m, err
+}
+
+// Allocated is allocated, for the package's other tests.
+func Allocated(fn func()) uint64 { return allocated(fn) }

@@ -161,7 +161,7 @@ func makeGolden(t *testing.T) {
 	}
 }
 
-func unpack(t *testing.T, archive, dir string) {
+func unpack(t testing.TB, archive, dir string) {
 	t.Helper()
 	f, err := os.Open(archive)
 	if err != nil {
