@@ -1,13 +1,36 @@
 """What the two APIs of the SDK have in common here."""
 
+import logging
 import re
 
 from azure.eventhub import TransportType
 
 
+class Trace(logging.Handler):
+    """What the SDK logs of links that are detached and tokens that are refused."""
+
+    def __init__(self):
+        super().__init__()
+        self._lines = []
+        logger = logging.getLogger("azure.eventhub")
+        logger.setLevel(logging.DEBUG)
+        logger.propagate = False
+        logger.addHandler(self)
+
+    def emit(self, record):
+        line = record.getMessage()
+        if "<- DetachFrame" in line or "CBS Put token error" in line:
+            self._lines.append(line)
+
+    def has(self, *texts):
+        """Whether one line has all texts."""
+        return any(all(text in line for text in texts) for line in self._lines)
+
+
 class Sdk:
     def __init__(self, **options):
         self.options = options  # of every client
+        self.trace = Trace()
 
     def connection(self, env, rule=""):
         """The connection string with a rule's key, or over TLS."""
