@@ -17,7 +17,8 @@ func FuzzHeader(f *testing.F) {
 	for _, h := range []event.Header{
 		{},
 		{Encoding: event.EncodingAMQP, Flags: event.FlagBatchStart | event.FlagBatchEnd, Count: 3, First: 7, Enqueued: 1_790_000_000_000, Epoch: 2, BodyLen: 5, BodyCRC: 1},
-		{Encoding: event.EncodingKafka, Count: 1<<32 - 1, First: -1, Enqueued: -1, Epoch: 1<<64 - 1, BodyLen: 1<<32 - 1,
+		{Count: 1<<32 - 1}, {BodyLen: 1<<32 - 1}, {First: -1}, {First: 1<<63 - 1, Count: 1},
+		{Encoding: event.EncodingKafka, Count: 1<<31 - 1, First: 1 << 62, Enqueued: -1, Epoch: 1<<64 - 1, BodyLen: 1<<31 - 1,
 			Producer: event.Producer{ID: -1, Epoch: -1, Sequence: -1, Set: true}},
 	} {
 		b := make([]byte, event.RecordHeaderSize)
@@ -43,12 +44,14 @@ func FuzzHeader(f *testing.F) {
 		binary.LittleEndian.PutUint32(b[4:], crc32.Checksum(body, event.Castagnoli))
 		binary.LittleEndian.PutUint32(b, crc32.Checksum(b[4:], event.Castagnoli))
 		if err := h.Decode(b); err != nil {
-			if b[12] == event.RecordVersion || !errors.Is(err, event.ErrVersion) {
+			newer := b[12] != event.RecordVersion
+			absurd := int8(b[8+3]) < 0 || int8(b[16+3]) < 0 || b[24+7] >= 0x7f // a number's highest byte
+			if newer != errors.Is(err, event.ErrVersion) || !newer && (!absurd || !errors.Is(err, event.ErrHeader)) {
 				t.Fatal(err)
 			}
 			return
 		}
-		if h.BodyLen < 0 || h.Count < 0 || h.Next() < h.First && h.First < 1<<62 {
+		if h.BodyLen < 0 || h.Count < 0 || h.First < 0 || h.Next() < h.First {
 			t.Fatalf("%+v", h)
 		}
 		again := make([]byte, event.RecordHeaderSize)

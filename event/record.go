@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 )
 
 // A record is the unit of storage: a header that describes it whole, and a
@@ -104,7 +105,8 @@ func (h *Header) Encode(b []byte) {
 }
 
 // Decode reads a header from b. It returns ErrHeader when b is too short or
-// does not match its checksum, ErrVersion when a newer Millrace wrote it.
+// does not match its checksum, or has numbers that would overflow where they are
+// added up, ErrVersion when a newer Millrace wrote it.
 func (h *Header) Decode(b []byte) error {
 	if len(b) < RecordHeaderSize {
 		return ErrHeader
@@ -117,16 +119,20 @@ func (h *Header) Decode(b []byte) error {
 	if b[12] != RecordVersion {
 		return fmt.Errorf("%w: %d, this program knows %d", ErrVersion, b[12], RecordVersion)
 	}
+	count, size, first := le.Uint32(b[16:]), le.Uint32(b[8:]), SequenceNumber(le.Uint64(b[24:]))
+	if count > math.MaxInt32 || size > math.MaxInt32 || first < 0 || first > math.MaxInt64-SequenceNumber(count) {
+		return fmt.Errorf("%w, or says what no record does: %d events in %d bytes, from number %d on", ErrHeader, count, size, first)
+	}
 	flags := Flags(le.Uint16(b[14:]))
 	*h = Header{
 		Encoding: Encoding(b[13]),
 		Flags:    flags,
-		Count:    int(le.Uint32(b[16:])),
-		First:    SequenceNumber(le.Uint64(b[24:])),
+		Count:    int(count),
+		First:    first,
 		Enqueued: int64(le.Uint64(b[32:])),
 		Epoch:    le.Uint64(b[40:]),
 		BodyCRC:  le.Uint32(b[4:]),
-		BodyLen:  int(le.Uint32(b[8:])),
+		BodyLen:  int(size),
 	}
 	if flags&FlagProducer != 0 {
 		h.Producer = Producer{
