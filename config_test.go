@@ -153,32 +153,6 @@ func TestNearest(t *testing.T) {
 	}
 }
 
-// FuzzConfig feeds files of any kind to the decoder; what it takes must also
-// pass or fail the rest of the way without a panic.
-func FuzzConfig(f *testing.F) {
-	for _, file := range []string{
-		"", "# x", "amqp: off", "data: x\nhubs:\n- {name: a, partitions: 2, retention: 7d, groups: [b], rules: [{name: r, rights: Send, primary: k}]}",
-		"namespaces: [{name: n, hubs: [{name: h}]}]", "entra-grants: [{app: a, rights: [Listen]}]", "blob-accounts: [{name: team, keys: [a2V5]}]",
-		"reserve: 1GiB", `{"UserConfig":{"NamespaceConfig":[{"Entities":[{"Name":"eh1","PartitionCount":"2","ConsumerGroups":[{"Name":"c"}]}]}]}}`,
-		"a: &a [*a]", "? [x]\n: y", "<<: {data: x}", "hubs: !!map {a: b}", "\xff\xfe", "--- a\n--- b\n", "hubs: [{name: 1, groups: [null]}]",
-	} {
-		f.Add([]byte(file))
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		c, err := parseConfig("m.yaml", b)
-		if err != nil {
-			var e *ConfigError
-			if !errors.As(err, &e) || e.Problem == "" || e.File == "" {
-				t.Fatalf("an error that does not say where or what: %v", err)
-			}
-			return
-		}
-		if len(c.namespaces) < 20 {
-			rehearse(t.Context(), c.namespaces) //nolint:errcheck // it is to return
-		}
-	})
-}
-
 func TestConfigFileIsReadWhole(t *testing.T) {
 	// A file that can't be read is an error, not an empty configuration.
 	path := filepath.Join(t.TempDir(), "folder")
