@@ -51,7 +51,8 @@ var buckets = []string{bucketEngine, bucketLogs, bucketMeta}
 var errLocked = errors.New("the database is locked by another process")
 
 type boltKV struct {
-	db *bbolt.DB
+	db    *bbolt.DB
+	fault error // found in its pages when it was opened to be read
 
 	mu    sync.Mutex
 	queue []*update // the first of them leads, unless a commit is under way
@@ -82,6 +83,13 @@ func openBolt(path string, readOnly bool) (KV, error) {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	kv := &boltKV{db: db}
+	if readOnly {
+		kv.fault = kv.view(kv.walk)
+	}
+	if errors.Is(kv.fault, errPageTwice) { // a search in it might never end
+		db.Close()
+		return nil, fmt.Errorf("open %s: the database is damaged: %w; restore the data folder from a backup", path, kv.fault)
+	}
 	if err := kv.makeBuckets(readOnly); err != nil {
 		db.Close()
 		return nil, fmt.Errorf("open %s: %w", path, err)
@@ -198,8 +206,13 @@ func (k *boltKV) transact(us []*update) error {
 
 func (k *boltKV) Close() error { return k.db.Close() }
 
-// check walks the whole database and returns the first fault.
+// check walks the whole database, which was opened only to be read, and returns
+// the first fault. Where our own walk has found one, bbolt's must not be tried:
+// see pageWalk.
 func (k *boltKV) check() error {
+	if k.fault != nil {
+		return k.fault
+	}
 	return k.view(func(tx *bbolt.Tx) error {
 		var first error
 		for err := range tx.Check() {
@@ -209,6 +222,18 @@ func (k *boltKV) check() error {
 		}
 		return first
 	})
+}
+
+// walk checks the database's tree of pages.
+func (k *boltKV) walk(tx *bbolt.Tx) error {
+	f, err := os.Open(k.db.Path())
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	page := uint64(k.db.Info().PageSize)
+	w := pageWalk{f: f, page: page, pages: uint64(tx.Size()) / page, seen: map[uint64]bool{}}
+	return errors.Join(w.freelist(uint64(tx.ID())), w.walk(uint64(tx.Cursor().Bucket().Root())))
 }
 
 type boltTx struct{ tx *bbolt.Tx }
