@@ -116,6 +116,12 @@ func Start(t testing.TB, args ...string) *Broker {
 
 func (b *Broker) start(amqp, amqps, http, https, blob string) {
 	b.t.Helper()
+	b.await(b.launch(amqp, amqps, http, https, blob))
+}
+
+// launch starts the process, and returns the file that it writes once it is ready.
+func (b *Broker) launch(amqp, amqps, http, https, blob string) string {
+	b.t.Helper()
 	file := filepath.Join(b.Dir, "endpoints.json")
 	if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
 		b.t.Fatal(err)
@@ -131,6 +137,12 @@ func (b *Broker) start(amqp, amqps, http, https, blob string) {
 		b.cmd.Wait() //nolint:errcheck // how it ended is in ProcessState
 		close(b.done)
 	}()
+	return file
+}
+
+// await waits until the broker is ready.
+func (b *Broker) await(file string) {
+	b.t.Helper()
 	deadline := time.After(30 * time.Second)
 	for {
 		if text, err := os.ReadFile(file); err == nil {
@@ -166,6 +178,15 @@ func (b *Broker) Kill() {
 func (b *Broker) Restart() {
 	b.t.Helper()
 	b.start(b.AMQP, b.AMQPS, b.HTTP, b.HTTPS, b.Blob)
+}
+
+// RestartAndKill starts the broker again, on the ports that it had, and kills it
+// a while later, whether it is ready by then or not.
+func (b *Broker) RestartAndKill(after time.Duration) {
+	b.t.Helper()
+	b.launch(b.AMQP, b.AMQPS, b.HTTP, b.HTTPS, b.Blob)
+	time.Sleep(after)
+	b.Kill()
 }
 
 // Stop ends the broker as an operator does.
