@@ -42,16 +42,17 @@ func FuzzAddress(f *testing.F) {
 			return
 		}
 		escape := func(p string) string { return url.PathEscape(p) }
-		path := escape(a.hub)
+		var path strings.Builder
+		path.WriteString(escape(a.hub))
 		for _, part := range [][2]string{{"ConsumerGroups", a.group}, {"Publishers", a.publisher}, {"Partitions", a.partition}} {
 			if part[1] != "" {
-				path += "/" + part[0] + "/" + escape(part[1])
+				path.WriteString("/" + part[0] + "/" + escape(part[1]))
 			}
 		}
-		if again, err := parseAddress(path); err != nil || again != a {
-			t.Fatalf("%q is %+v, and %q is %+v, %v", s, a, path, again, err)
+		if again, err := parseAddress(path.String()); err != nil || again != a {
+			t.Fatalf("%q is %+v, and %q is %+v, %v", s, a, path.String(), again, err)
 		}
-		if unescaped, err := url.PathUnescape(path); err != nil || unescaped != a.path() {
+		if unescaped, err := url.PathUnescape(path.String()); err != nil || unescaped != a.path() {
 			t.Fatalf("the path is %q, not %q", a.path(), unescaped)
 		}
 	})

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	eventhubs "github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
 )
 
@@ -277,7 +276,7 @@ func afterTheLast(ctx context.Context, h *hub, last *eventhubs.ReceivedEventData
 // latest attaches at the end. Since nothing tells when that has happened, marks
 // are sent until one arrives: no older event may, and no mark be left out.
 func latest(ctx context.Context, h *hub) error {
-	r, err := h.open("0", from(eventhubs.StartPosition{Latest: to.Ptr(true)}))
+	r, err := h.open("0", from(eventhubs.StartPosition{Latest: new(true)}))
 	if err != nil {
 		return err
 	}

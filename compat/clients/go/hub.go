@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	eventhubs "github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
 )
 
@@ -74,8 +73,8 @@ func (h *hub) newConsumer(group string) (*eventhubs.ConsumerClient, error) {
 // target says where a batch goes.
 type target = eventhubs.EventDataBatchOptions
 
-func toPartition(id int) *target         { return &target{PartitionID: to.Ptr(strconv.Itoa(id))} }
-func withKey(key string) *target         { return &target{PartitionKey: to.Ptr(key)} }
+func toPartition(id int) *target         { return &target{PartitionID: new(strconv.Itoa(id))} }
+func withKey(key string) *target         { return &target{PartitionKey: new(key)} }
 func text(s string) *eventhubs.EventData { return &eventhubs.EventData{Body: []byte(s)} }
 
 // send sends events as one batch.
@@ -140,7 +139,7 @@ func from(p eventhubs.StartPosition) *eventhubs.PartitionClientOptions {
 	return &eventhubs.PartitionClientOptions{StartPosition: p}
 }
 
-var earliest = eventhubs.StartPosition{Earliest: to.Ptr(true)}
+var earliest = eventhubs.StartPosition{Earliest: new(true)}
 
 // next receives exactly n events, or fails.
 func next(ctx context.Context, r *eventhubs.PartitionClient, n int) ([]*eventhubs.ReceivedEventData, error) {

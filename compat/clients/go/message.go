@@ -7,7 +7,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	eventhubs "github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
 	"github.com/Azure/go-amqp"
 	"github.com/google/go-cmp/cmp"
@@ -91,9 +90,9 @@ func properties(ctx context.Context, h *hub) (string, error) {
 			Properties: &eventhubs.AMQPAnnotatedMessageProperties{
 				MessageID: messageID, CorrelationID: messageID,
 				AbsoluteExpiryTime: &moment, CreationTime: &moment,
-				ContentEncoding: to.Ptr("gzip"), ContentType: to.Ptr("application/json"),
-				GroupID: to.Ptr("group"), GroupSequence: to.Ptr(uint32(9)), ReplyToGroupID: to.Ptr("group 2"),
-				ReplyTo: to.Ptr("reply-to"), Subject: to.Ptr("subject"), To: to.Ptr("to"), UserID: []byte("user"),
+				ContentEncoding: new("gzip"), ContentType: new("application/json"),
+				GroupID: new("group"), GroupSequence: new(uint32(9)), ReplyToGroupID: new("group 2"),
+				ReplyTo: new("reply-to"), Subject: new("subject"), To: new("to"), UserID: []byte("user"),
 			},
 		})
 	}
@@ -101,7 +100,7 @@ func properties(ctx context.Context, h *hub) (string, error) {
 		return "", err
 	}
 	if err := h.send(ctx, toPartition(0), &eventhubs.EventData{
-		Body: []byte("body"), ContentType: to.Ptr("text/plain"), CorrelationID: "correlation", MessageID: to.Ptr("message"),
+		Body: []byte("body"), ContentType: new("text/plain"), CorrelationID: "correlation", MessageID: new("message"),
 		Properties: scalars,
 	}); err != nil {
 		return "", err

@@ -241,7 +241,7 @@ func beyondEnd(ctx context.Context, h *hub) (string, error) {
 	// The SDK takes the condition for a lost connection and tries again.
 	const code, condition = eventhubs.ErrorCodeConnectionLost, "com.microsoft:argument-error"
 	return refusals(
-		refusal{operation: "offset", err: read(ctx, h, "0", from(eventhubs.StartPosition{Offset: to.Ptr("1000")})), code: code, condition: condition,
+		refusal{operation: "offset", err: read(ctx, h, "0", from(eventhubs.StartPosition{Offset: new("1000")})), code: code, condition: condition,
 			text: "The supplied offset '1000' is invalid. The last offset in the system is '2'"},
 		refusal{operation: "sequence number", err: read(ctx, h, "0", from(eventhubs.StartPosition{SequenceNumber: to.Ptr[int64](1000)})), code: code, condition: condition,
 			text: "The supplied sequence number '1000' is invalid. The last sequence number in the system is '2'"})
