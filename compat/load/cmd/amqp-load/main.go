@@ -36,6 +36,8 @@ var (
 	accept  = flag.String("accept", "settled", "settled: ask for settled deliveries | accept: accept each | none")
 	filter  = flag.String("filter", "", "selector filter, e.g. \"amqp.annotation.x-opt-offset > '-1'\"")
 	connsPP = flag.Bool("conn-per-partition", false, "a connection per partition instead of one shared")
+	spread  = flag.Bool("spread", false, "produce: one sender goes round the partitions, with one -window for all")
+	ackOnly = flag.Bool("ack-only", false, "latency: measure acknowledgements alone, without receivers")
 	rabbit  = flag.Bool("rabbit-stream-first", false, "add rabbitmq:stream-offset-spec=first")
 )
 
@@ -168,10 +170,11 @@ func newPending(ctx context.Context, ack func(i int)) *pending {
 	return p
 }
 
-func produce(ctx context.Context, c *lg.Config, snd *amqp.Sender, n int) error {
+// produce sends n events, each transfer to the next of the senders.
+func produce(ctx context.Context, c *lg.Config, snds []*amqp.Sender, n int) error {
 	pay := lg.NewPayloads(c.Size)
 	pd := newPending(ctx, nil)
-	for i := 0; i < n; {
+	for i, turn := 0, 0; i < n; turn++ {
 		var m *amqp.Message
 		if *format == "batch" {
 			m = &amqp.Message{Format: batchFormat}
@@ -189,7 +192,7 @@ func produce(ctx context.Context, c *lg.Config, snd *amqp.Sender, n int) error {
 			m = event(pay.Next())
 			i++
 		}
-		r, err := snd.SendWithReceipt(ctx, m, nil)
+		r, err := snds[turn%len(snds)].SendWithReceipt(ctx, m, nil)
 		if err != nil {
 			return err
 		}
@@ -218,10 +221,14 @@ func main() {
 		r := c.Begin("amqp-load")
 		r.Note = *format
 		var wg sync.WaitGroup
-		for _, s := range ss {
-			wg.Go(func() { lg.Die(produce(ctx, c, s, c.N/c.Parts)) })
+		if *spread {
+			lg.Die(produce(ctx, c, ss, c.N/c.Parts*c.Parts))
+		} else {
+			for i := range ss {
+				wg.Go(func() { lg.Die(produce(ctx, c, ss[i:i+1], c.N/c.Parts)) })
+			}
+			wg.Wait()
 		}
-		wg.Wait()
 		r.End(int64(c.N/c.Parts*c.Parts), nil)
 
 	case "consume":
@@ -260,6 +267,9 @@ func main() {
 		var e2e, ackr lg.Recorder
 		var ss []*amqp.Sender
 		for p := range c.Parts {
+			if *ackOnly {
+				break
+			}
 			rc := d.receiver(ctx, p)
 			go func() {
 				for {
@@ -307,7 +317,7 @@ func main() {
 			close(p.ch)
 			lg.Die(<-p.done)
 		}
-		for i := 0; e2e.Len() < n && i < 200; i++ {
+		for i := 0; !*ackOnly && e2e.Len() < n && i < 200; i++ {
 			time.Sleep(10 * time.Millisecond)
 		}
 		r.End(int64(n), map[string]lg.Pct{"e2e": e2e.Pct(.1), "ack": ackr.Pct(.1)})

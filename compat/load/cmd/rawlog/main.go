@@ -33,7 +33,7 @@ func main() {
 	case "serve":
 		ln, err := net.Listen("tcp", c.Addr)
 		lg.Die(err)
-		fmt.Println("ready")
+		fmt.Println("ready", ln.Addr())
 		var id int
 		for {
 			cn, err := ln.Accept()

@@ -37,7 +37,7 @@ func main() {
 	flag.Parse()
 	ln, err := net.Listen("tcp", *addr)
 	lg.Die(err)
-	fmt.Println("ready", *addr)
+	fmt.Println("ready", ln.Addr())
 	if *verbose {
 		go func() {
 			for range time.Tick(time.Second) {
