@@ -41,10 +41,10 @@ func (l *inLink) manage(r *request) {
 	}
 	token := r.text("security_token")
 	if c.mayDescribe(q.hubName, nil) == nil || token == "" {
-		l.read(q, nil)
+		l.read(q, &verified{})
 		return
 	}
-	l.verify(&verified{manage: func(m *verified) { l.read(q, m.claims) }}, token)
+	l.verify(&verified{manage: func(m *verified) { l.read(q, m) }}, token)
 }
 
 // mayDescribe tells whether some claim on the hub is held: any will do.
@@ -58,9 +58,12 @@ func (c *conn) mayDescribe(hubName string, brought *auth.Claims) error {
 }
 
 // read answers a request to read what describes an entity.
-func (l *inLink) read(q *read, brought *auth.Claims) {
+func (l *inLink) read(q *read, brought *verified) {
 	c := l.s.c
-	err := c.mayDescribe(q.hubName, brought)
+	err := c.mayDescribe(q.hubName, brought.claims)
+	if err != nil && brought.err != nil {
+		err = brought.err // that the key is wrong says more than that a right is missing
+	}
 	var h *hub.EventHub
 	if err == nil {
 		h, err = c.ns.EventHub(q.hubName)

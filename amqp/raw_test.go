@@ -371,11 +371,21 @@ func TestSecurityToken(t *testing.T) {
 	p.attachSender(1, "h/$management")
 	p.attachReceiver(2, "$management")
 	p.credit(2, 10)
-	for token, code := range map[string]int32{goodToken("h"): 200, goodToken(""): 200, goodToken("other"): 401, "nonsense": 401} {
-		p.send(0, append(transfer(1, 1, 0, true, false), request(str("id"), "x", []string{"operation", "READ", "type", "com.microsoft:eventhub", "name", "h", "security_token", token}, nil)...))
+	for _, x := range []struct {
+		token string
+		code  int32
+		text  string
+	}{
+		{goodToken("h"), 200, ""},
+		{goodToken(""), 200, ""},
+		{goodToken("other"), 401, "claim(s) are required"},
+		{auth.SignSAS("sb://localhost/h", rootRule, "x", time.Now().Add(time.Hour)), 401, "InvalidSignature: The token has an invalid signature. TrackingId:"},
+		{"nonsense", 401, "TrackingId:"},
+	} {
+		p.send(0, append(transfer(1, 1, 0, true, false), request(str("id"), "x", []string{"operation", "READ", "type", "com.microsoft:eventhub", "name", "h", "security_token", x.token}, nil)...))
 		_, reply := p.want(wire.DescTransfer)
-		if !bytes.Contains(reply, wire.AppendInt(wire.AppendString(nil, "status-code"), code)) {
-			t.Errorf("token %.60s: % x", token, reply)
+		if !bytes.Contains(reply, wire.AppendInt(wire.AppendString(nil, "status-code"), x.code)) || !bytes.Contains(reply, []byte(x.text)) {
+			t.Errorf("token %.60s: %q", x.token, reply)
 		}
 	}
 }
