@@ -152,8 +152,10 @@ func (f *osFile) writeRest(bufs [][]byte, off int64, done int) error {
 func (f *osFile) Sync() error {
 	f.syncing.Lock()
 	defer f.syncing.Unlock()
-	err := f.raw.Control(f.datasync)
-	if err == nil {
+	var err error
+	if closed := f.raw.Control(f.datasync); closed != nil { // it fails for no other reason, with an error that nobody can name
+		err = os.ErrClosed
+	} else {
 		err = f.serr
 	}
 	if err != nil {

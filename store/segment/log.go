@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
 	"sort"
 	"sync"
@@ -83,11 +84,14 @@ type segmentFile struct {
 
 // sync syncs the file, f being g.f. After a failure it never succeeds again: the
 // system may have dropped what it could not write, and would report success.
+// That the file has been closed meanwhile is no failure of the file's.
 func (g *segmentFile) sync(f File) error {
 	g.syncing.Lock()
 	defer g.syncing.Unlock()
 	if g.syncErr == nil {
-		if err := f.Sync(); err != nil {
+		if err := f.Sync(); errors.Is(err, os.ErrClosed) {
+			return err
+		} else if err != nil {
 			g.syncErr = &syncError{err}
 		}
 	}
