@@ -15,6 +15,7 @@ import com.azure.storage.blob.BlobContainerClientBuilder;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
@@ -104,8 +105,9 @@ final class Balancer implements AutoCloseable {
 
     /** How many partitions are this one's by the checkpoint store. */
     long owned() {
+        // The processor names its blobs in lower case; hubs of cases are.
         String namespace = hub.connection.replaceAll(".*sb://([^:/;]*).*", "$1");
-        List<PartitionOwnership> all = store.listOwnership(namespace, hub.name, Hub.GROUP).collectList().block(Reader.TIMEOUT);
+        List<PartitionOwnership> all = store.listOwnership(namespace, hub.name, Hub.GROUP.toLowerCase(Locale.ROOT)).collectList().block(Reader.TIMEOUT);
         return all.stream().filter(o -> processor.getIdentifier().equals(o.getOwnerId())).count();
     }
 

@@ -179,10 +179,14 @@ final class Refused {
         String detail = String.join("; ",
             refused("tryAdd", error(() -> batch.tryAdd(new EventData(new byte[limit]))), condition, "exceeded"),
             refused("send", error(() -> hub.send(0, new EventData(new byte[limit]))), condition, "exceeded"));
-        // The link stays open, and takes what is nearly as large.
-        hub.send(0, new EventData(new byte[limit - 512]));
+        // The link stays open, and takes what is nearly as large. The SDK keeps 16 KiB of a batch for
+        // itself; its send of a list loses, without a word, an event that would need some of those.
+        int nearly = limit - (17 << 10);
+        Check.that(batch.tryAdd(new EventData(new byte[nearly])), "the batch takes no event of nearly 1 MiB");
+        hub.producer().send(batch);
         hub.send(0, "after");
-        Check.equal(hub.all(0).size(), 2, "events");
+        List<Integer> sizes = hub.all(0).stream().map(e -> e.getBody().length).toList();
+        Check.equal(sizes, List.of(nearly, "after".length()), "sizes of events");
         return detail + ", from the client";
     }
 
