@@ -66,8 +66,8 @@ final class Sending {
     private static String partitionKey(Hub hub) throws Exception {
         List<String> ascii = List.of("7", "131", "7149583486996073602", "FWfAT", "sOdeEAsyQoEuEFPGerWO", "!c*_!I@1^c", "$0cb",
             "-4189260826195535198", "p4*!jioeO/z-!-;w:dh", "alphabet");
-        // What the other SDKs' hash names for keys beyond ASCII. This SDK's own takes bytes for signed,
-        // and differs from them for some of these keys: see https://github.com/Azure/azure-sdk-for-java.
+        // What the other SDKs' hash names for keys beyond ASCII. This SDK's own (PartitionResolver) takes
+        // bytes for signed, and differs from them for some of these keys.
         Map<String, Integer> others = Map.of("clé à molette", 2, "名前", 0, "ключ", 2, "größe", 3);
         List<String> keys = new ArrayList<>(ascii);
         keys.addAll(others.keySet());
