@@ -270,7 +270,9 @@ func TestDamageToTheJournal(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if found < 40 || pinned != found { // the rest hit a list of a round, which costs nothing
+	// The rest hit a round's list, which costs nothing, or what its segment had
+	// already: how many those are depends on how fast the keeper was.
+	if found < 10 || pinned != found {
 		t.Errorf("damage was found in %d stores, and pinned to one partition in %d", found, pinned)
 	}
 }
