@@ -2,12 +2,14 @@ package amqp
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -17,7 +19,7 @@ import (
 	"github.com/millrace/millrace/hub"
 )
 
-// conn is one connection. Its fields, but for the first group, belong to the
+// conn is one connection. Its fields, but for the first groups, belong to the
 // goroutine that runs loop.
 type conn struct {
 	// Immutable, or for everyone.
@@ -32,6 +34,9 @@ type conn struct {
 	inbox  inbox
 	reads  chan inbound
 	writer writer
+
+	partial atomic.Int64 // bytes of messages received in part; the loop's to change
+	greedy  bool         // it has been told that this is too much; Server.mu guards it
 
 	// The peer and the handshake.
 	now       time.Time
@@ -55,7 +60,6 @@ type conn struct {
 	out       []byte // frames to be written
 	appending int    // appends under way
 	unacked   int64  // their bytes
-	partial   int64  // bytes of messages received in part
 
 	// Time.
 	opened    time.Time
@@ -237,8 +241,17 @@ func (c *conn) received(in inbound) bool {
 		return true // the reader goes on until the socket is closed
 	default:
 		c.reason = in.err.Error()
+		c.bad = c.handshakeFailed(in.err)
 	}
 	return false
+}
+
+// handshakeFailed tells whether an error is of TLS, before anything came through
+// it: a peer that doesn't trust the certificate, or doesn't speak TLS at all. Its
+// user sees little more than that the connection was lost, so the log must say.
+func (c *conn) handshakeFailed(err error) bool {
+	secure, ok := c.nc.(*tls.Conn)
+	return ok && !secure.ConnectionState().HandshakeComplete && !errors.Is(err, syscall.ECONNRESET)
 }
 
 // refuse ends the connection for a fault of the peer's.

@@ -271,7 +271,8 @@ func receive(b []byte, piece int) (r received) {
 	}
 	x := e.batch
 	r.count, r.carried, r.key, r.route = x.b.Count(), len(l.carry), string(e.key), string(e.routeKey)
-	r.partial, r.global = c.partial, c.srv.partial.Load()
+	n := int64(len(l.carry)) - l.held // how far a buffer has grown depends on the pieces
+	r.partial, r.global = c.partial.Load()+n, c.srv.partial.Load()+n
 	if batch := x.b.Batch(); batch != nil {
 		for i := range batch.Records {
 			r.stored = append(r.stored, batch.Records[i].Body...)
@@ -285,7 +286,7 @@ func receive(b []byte, piece int) (r received) {
 		r.carried, r.partial, r.global = 0, 0, 0
 	}
 	l.dropMessage()
-	if c.partial < 0 || c.srv.partial.Load() != c.partial {
+	if c.partial.Load() < 0 || c.srv.partial.Load() != c.partial.Load() {
 		r.ended += ", and counted wrongly"
 	}
 	return r

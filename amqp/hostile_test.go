@@ -3,12 +3,14 @@ package amqp_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -68,6 +70,52 @@ func TestGarbage(t *testing.T) {
 	b.down()
 	if n := strings.Count(told.String(), "connection ended"); n < 13 {
 		t.Errorf("%d of 13 ends are in the log:\n%s", n, told.String())
+	}
+}
+
+// TestGarbageForTLS: the log says why a peer got no further than TLS, and nothing
+// of one that only looked whether somebody listens.
+func TestGarbageForTLS(t *testing.T) {
+	var told lockedBuffer
+	b := start(t, func(b *broker) {
+		b.opts = func(o *amqp.Options) { o.Logger = slog.New(slog.NewTextHandler(&told, nil)) }
+	})
+	web := httptest.NewTLSServer(nil) // for its certificate
+	defer web.Close()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- b.server.Serve(tls.NewListener(ln, &tls.Config{Certificates: web.TLS.Certificates})) }()
+	dial := func() net.Conn {
+		nc, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { nc.Close() })
+		return nc
+	}
+	plain := dial()
+	plain.Write(wire.HeaderAMQP[:]) //nolint:errcheck // the read meets the error
+	io.Copy(io.Discard, plain)      //nolint:errcheck // until it is closed
+	wary := dial()
+	if err := tls.Client(wary, &tls.Config{ServerName: "example.com"}).HandshakeContext(t.Context()); err == nil {
+		t.Error("a certificate that nobody signed was trusted")
+	}
+	io.Copy(io.Discard, wary) //nolint:errcheck // until it is closed
+	dial().Close()
+	if nc := dial().(*net.TCPConn); nc.SetLinger(0) == nil {
+		nc.Close() // resets it
+	}
+	ln.Close()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+	b.down()
+	log := told.String()
+	if strings.Count(log, "connection ended") != 2 || !strings.Contains(log, "tls: first record does not look like a TLS handshake") || !strings.Contains(log, "tls: bad certificate") {
+		t.Errorf("the log is\n%s", log)
 	}
 }
 
@@ -134,6 +182,65 @@ func TestPartialFlood(t *testing.T) {
 		}
 	}()
 	p.wantClose("amqp:resource-limit-exceeded")
+}
+
+// TestPartialFloodOfMany: when all peers together have begun too much, the one that
+// has begun most is closed, and not the one that comes next.
+func TestPartialFloodOfMany(t *testing.T) {
+	b := start(t)
+	b.hub("h", 1)
+	part := make([]byte, 60_000)
+	var greedy []*peer
+	for i := range 5 {
+		p := b.dial()
+		p.open(&wire.Open{ContainerID: "greedy", MaxFrameSize: 65536})
+		p.login(goodToken("h"), "h")
+		links := uint32(14) // 13 MB, less than one may have
+		if i == 4 {
+			links-- // all together are just below the limit
+		}
+		for h := range links {
+			p.attachSender(h, "h")
+			for range 16 {
+				p.send(0, append(transfer(h, h, 0, false, true), part...))
+			}
+		}
+		p.attachSender(99, "h") // so that what came before is taken
+		greedy = append(greedy, p)
+	}
+	polite := b.dial()
+	polite.open(&wire.Open{ContainerID: "polite", MaxFrameSize: 65536})
+	polite.login(goodToken("h"), "h")
+	polite.attachSender(1, "h")
+	message := data(make([]byte, 1_000_000))
+	for len(message) > len(part) {
+		polite.send(0, append(transfer(1, 1, 0, false, true), message[:len(part)]...))
+		message = message[len(part):]
+	}
+	polite.send(0, append(transfer(1, 1, 0, false, false), message...))
+	polite.want(wire.DescDisposition)
+	closed := make(chan struct{}, len(greedy))
+	for _, p := range greedy {
+		go func() {
+			for {
+				f, err := p.read()
+				if err != nil {
+					return
+				}
+				if desc, list, _, err := wire.ReadPerformative(f.Body); err == nil && desc == wire.DescClose {
+					if e := wire.DecodeEnding(list); e != nil && e.Condition == "amqp:resource-limit-exceeded" {
+						closed <- struct{}{}
+					}
+					return
+				}
+			}
+		}()
+	}
+	select {
+	case <-closed:
+	case <-time.After(30 * time.Second):
+		t.Error("none of those that began too much was closed")
+	}
 }
 
 // TestWithoutReading: a peer that sends requests and reads no reply is not read

@@ -220,8 +220,7 @@ func (e *ingest) endBatch(l *inLink) error {
 		return err
 	}
 	c := l.s.c
-	c.partial -= x.bytes
-	c.srv.partial.Add(-x.bytes)
+	c.began(-x.bytes)
 	x.bytes = 0
 	e.batch = nil
 	x.p = part

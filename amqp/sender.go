@@ -33,6 +33,7 @@ type inLink struct {
 	tooBig  bool
 	failed  error
 	carry   []byte // of several frames: what is not taken apart yet
+	held    int64  // what is counted of it as received in part
 
 	// Settled deliveries that are not reported yet: one range.
 	reportFirst, reportLast uint32
@@ -145,14 +146,14 @@ func (l *inLink) transfer(x *wire.Transfer, payload []byte) error {
 	case l.events != nil:
 		l.failed = l.events.take(l, payload, x.More)
 		if errors.Is(l.failed, errTooMuch) {
-			return c.fault(condQuota, l.name(), "Too many messages have been begun and not finished.")
+			return c.begunTooMuch(l.name())
 		}
 		if l.failed != nil {
 			l.dropParts()
 		}
 	default:
 		if err := l.keep(payload); err != nil {
-			return c.fault(condQuota, l.name(), "Too many messages have been begun and not finished.")
+			return c.begunTooMuch(l.name())
 		}
 	}
 	if x.More {
@@ -206,19 +207,70 @@ func (l *inLink) counted() {
 
 // keep adds to the part of a message that has been received.
 func (l *inLink) keep(b []byte) error {
+	if need := len(l.carry) + len(b); need > cap(l.carry) {
+		// By hand, so that a message of 1 MiB leaves few smaller copies behind.
+		l.carry = append(make([]byte, 0, max(need, min(2*cap(l.carry), maxMessage))), l.carry...)
+	}
 	l.carry = append(l.carry, b...)
-	return l.partly(int64(len(b)))
+	n := int64(cap(l.carry)) - l.held
+	l.held += n
+	return l.partly(n)
 }
 
 // partly counts n bytes more that have been received of unfinished messages.
 func (l *inLink) partly(n int64) error {
 	c := l.s.c
-	c.partial += n
-	all := c.srv.partial.Add(n)
-	if c.partial > maxPartial || all > maxPartialAll {
+	c.began(n)
+	if c.partial.Load() > maxPartial || c.srv.partial.Load() > maxPartialAll && c.srv.greediest(c) {
 		return errTooMuch
 	}
 	return nil
+}
+
+// began counts n bytes more, or less, of messages that have been received in part.
+func (c *conn) began(n int64) {
+	c.partial.Add(n)
+	c.srv.partial.Add(n)
+}
+
+// greediest is called when all connections together hold too much of unfinished
+// messages. It ends the one that holds most, which need not be the one that was
+// read from last: that may be a well-behaved one's. It returns true if it is.
+func (s *Server) greediest(last *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var most *conn
+	left := s.partial.Load()
+	for c := range s.conns {
+		switch n := c.partial.Load(); {
+		case c.greedy:
+			left -= n
+		case most == nil || n > most.partial.Load():
+			most = c
+		}
+	}
+	if left <= maxPartialAll || most == nil {
+		return false // those that have been told to end make room
+	}
+	most.greedy = true
+	if most != last {
+		most.post(tooMuch{})
+	}
+	return most == last
+}
+
+// tooMuch tells a connection that it has begun more messages than any other, and
+// that there is no room for them.
+type tooMuch struct{}
+
+func (tooMuch) deliver(c *conn) {
+	if !c.over {
+		c.refuse(c.begunTooMuch(""))
+	}
+}
+
+func (c *conn) begunTooMuch(entity string) *wire.Error {
+	return c.fault(condQuota, entity, "Too many messages have been begun and not finished.")
 }
 
 // errTooMuch: what has been received in part is more than a peer may have.
@@ -226,9 +278,8 @@ var errTooMuch = errors.New("too much is received in part")
 
 // unkeep drops it.
 func (l *inLink) unkeep() {
-	n := int64(len(l.carry))
-	l.s.c.partial -= n
-	l.s.c.srv.partial.Add(-n)
+	l.s.c.began(-l.held)
+	l.held = 0
 	if cap(l.carry) > 64<<10 {
 		l.carry = nil
 	}
@@ -239,8 +290,7 @@ func (l *inLink) unkeep() {
 func (l *inLink) dropParts() {
 	l.unkeep()
 	if e := l.events; e != nil && e.batch != nil {
-		l.s.c.partial -= e.batch.bytes
-		l.s.c.srv.partial.Add(-e.batch.bytes)
+		l.s.c.began(-e.batch.bytes)
 		e.batch.drop()
 		e.batch = nil
 	}
