@@ -137,7 +137,11 @@ func (p *Partition) openLog(ctx context.Context) (*openLog, error) {
 	c := store.LogConfig{Retention: max(0, p.hub.Settings().Retention)}
 	l, err := p.hub.ns.all.o.Store.Open(ctx, p.logID(), c)
 	if err != nil {
-		if !errors.Is(err, store.ErrDeleted) && !errors.Is(err, store.ErrClosed) {
+		switch {
+		case errors.Is(err, store.ErrDeleted), errors.Is(err, store.ErrClosed):
+		case errors.Is(err, store.ErrFull): // the store has said so once, and this comes with every append
+			p.hub.ns.all.log.Debug("a partition can't be opened for appends", "partition", p.Entity(), "error", err)
+		default:
 			p.hub.ns.all.log.Error("a partition can't be opened", "partition", p.Entity(), "error", err)
 		}
 		return nil, err
@@ -232,14 +236,19 @@ func (i *Info) Last() event.SequenceNumber { return i.Next - 1 }
 // Info returns what the partition holds now.
 func (p *Partition) Info(ctx context.Context) (Info, error) {
 	l, err := p.open(ctx)
-	if err != nil {
+	if err == nil {
+		b, err := l.Bounds(ctx)
+		if err != nil {
+			return Info{}, fromStore(err, p.Entity())
+		}
+		return infoOf(b), nil
+	}
+	r, rerr := p.OpenReader(ctx) // of a log that can't be appended to
+	if rerr != nil {
 		return Info{}, fromStore(err, p.Entity())
 	}
-	b, err := l.Bounds(ctx)
-	if err != nil {
-		return Info{}, fromStore(err, p.Entity())
-	}
-	return infoOf(b), nil
+	defer r.Close()
+	return r.Info(ctx)
 }
 
 func infoOf(b store.Bounds) Info {
@@ -259,7 +268,8 @@ type Reader struct {
 
 // OpenReader opens a reader.
 func (p *Partition) OpenReader(ctx context.Context) (*Reader, error) {
-	if _, err := p.open(ctx); err != nil { // so that a failed log is reopened first
+	// A failed log is reopened first. Where that can't be, it may still be read.
+	if _, err := p.open(ctx); errors.As(err, new(*Error)) || errors.Is(err, store.ErrDeleted) {
 		return nil, fromStore(err, p.Entity())
 	}
 	r, err := p.hub.ns.all.o.Store.OpenReader(ctx, p.logID())

@@ -4,7 +4,6 @@
 package sim
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -14,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/millrace/millrace/store/segment"
 )
@@ -355,7 +355,7 @@ func (f *file) ReadAt(b []byte, off int64) (int, error) {
 }
 
 // ErrNoSpace is what a write gets when the capacity is used up.
-var ErrNoSpace = errors.New("no space left on the simulated disk")
+var ErrNoSpace = fmt.Errorf("the simulated disk: %w", syscall.ENOSPC)
 
 // WriteAt implements segment.File.
 func (f *file) WriteAt(bufs [][]byte, off int64) error {

@@ -381,14 +381,21 @@ func TestFullDisk(t *testing.T) {
 			if reserve > 0 && !errors.Is(full, store.ErrFull) {
 				t.Errorf("with a reserve an append got %v", full)
 			}
-			if reserve > 0 {
-				r, err := s.OpenReader(t.Context(), id)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if got, err := storetest.Bodies(r, 0); err != nil || len(got) != len(stored) {
-					t.Fatalf("while full: %d of %d events, %v", len(got), len(stored), err)
-				}
+			r, err := s.OpenReader(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := storetest.Bodies(r, 0)
+			if err != nil || len(got) != len(stored) {
+				t.Fatalf("while full: %d of %d events, %v", len(got), len(stored), err)
+			}
+			if b, err := r.Bounds(t.Context()); err != nil || b.Next != event.SequenceNumber(len(stored)) {
+				t.Errorf("while full: %+v, %v", b, err)
+			}
+			var woken atomic.Bool
+			r.Notify(event.SequenceNumber(len(stored)-1), func() { woken.Store(true) })
+			if woken.Load() {
+				t.Error("a reader at the end is woken at once: it would come again and again")
 			}
 			disk.SetCapacity(20_000_000)
 			l, err := s.Open(t.Context(), id, store.LogConfig{})
@@ -398,7 +405,14 @@ func TestFullDisk(t *testing.T) {
 			if err := storetest.Append(l, storetest.Batch(1, "again")); err != nil {
 				t.Fatalf("with space again: %v", err)
 			}
-			got, err := storetest.Bodies(l, 0)
+			if !woken.Load() {
+				t.Error("a reader at the end has heard nothing of the append")
+			}
+			if more, err := storetest.Bodies(r, 0); errors.Is(full, store.ErrFull) && (err != nil || len(more) != len(stored)+1) ||
+				!errors.Is(full, store.ErrFull) && !errors.Is(err, store.ErrUnknown) {
+				t.Errorf("the reader that was there while the disk was full gets %d events, %v", len(more), err)
+			}
+			got, err = storetest.Bodies(l, 0)
 			if err != nil || len(got) < len(stored)+1 || got[len(got)-1] != "again" {
 				t.Fatalf("with space again: %d of %d events, %v", len(got), len(stored)+1, err)
 			}

@@ -361,6 +361,7 @@ func (s *Store) reviveAll() error {
 	}
 	for _, l := range dead {
 		l.revived.Store(true)
+		l.fail(store.ErrUnknown) // those who read it as it was open it again
 		l.mu.Lock()
 		l.tail.pop(len(l.tail.entries()))
 		l.mu.Unlock()

@@ -34,6 +34,7 @@ type log struct {
 
 	mu      sync.Mutex
 	err     error               // set once; the log is dead
+	frozen  bool                // dead, but read as it is until it can be revived
 	refused *store.CorruptError // the log is damaged: appends are refused
 	first   event.SequenceNumber
 	visible event.SequenceNumber
@@ -241,18 +242,45 @@ func (l *log) usable() error {
 // fail ends the log: appends, reads and waiters get err.
 func (l *log) fail(err error) {
 	l.mu.Lock()
-	if l.err != nil {
+	if l.err != nil && !l.frozen {
 		l.mu.Unlock()
 		return
 	}
-	l.err = err
-	close(l.done)
+	if l.err == nil {
+		l.err = err
+		close(l.done)
+	}
+	l.frozen = false
 	ws := l.waiters
 	l.waiters = nil
 	l.mu.Unlock()
 	for _, w := range ws {
 		w.fn()
 	}
+}
+
+// freeze lets a dead log be read up to what it acknowledged, which is in memory
+// and in its files, until it is revived. It returns false where there is nothing
+// more to be read.
+func (l *log) freeze() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err == nil {
+		return true
+	}
+	if l.revived.Load() || errors.Is(l.err, store.ErrDeleted) || errors.Is(l.err, store.ErrClosed) {
+		return false
+	}
+	l.frozen = true
+	return true
+}
+
+// unreadable returns why reads are refused, if they are. l.mu is held.
+func (l *log) unreadable() error {
+	if l.frozen {
+		return nil
+	}
+	return l.err
 }
 
 // publish makes the round's records visible.
@@ -288,7 +316,7 @@ func (l *log) publish() error {
 // Notify implements store.Reader.
 func (l *log) Notify(after event.SequenceNumber, fn func()) (stop func()) {
 	l.mu.Lock()
-	if l.err != nil || after+1 < l.visible {
+	if l.unreadable() != nil || after+1 < l.visible {
 		l.mu.Unlock()
 		fn()
 		return func() {}
@@ -323,8 +351,8 @@ func (l *log) Bounds(ctx context.Context) (store.Bounds, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.err != nil {
-		return store.Bounds{}, l.err
+	if err := l.unreadable(); err != nil {
+		return store.Bounds{}, err
 	}
 	return store.Bounds{First: l.first, Next: l.visible, LastEnqueued: l.visTime, Bytes: bytes + int64(l.pending)}, nil
 }

@@ -110,8 +110,8 @@ func (r *reader) readTail(c *event.Chunk, from event.SequenceNumber, max int) (v
 	l := r.log
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.err != nil {
-		return 0, false, l.err
+	if err := l.unreadable(); err != nil {
+		return 0, false, err
 	}
 	if from < l.first || from > l.visible {
 		return 0, false, &store.OutOfRangeError{From: from, First: l.first, Next: l.visible}
@@ -168,8 +168,8 @@ func (r *reader) readFile(c *event.Chunk, from, visible event.SequenceNumber, ma
 func (r *reader) gone(from event.SequenceNumber) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.err != nil {
-		return r.err
+	if err := r.unreadable(); err != nil {
+		return err
 	}
 	return &store.OutOfRangeError{From: from, First: r.first, Next: r.visible}
 }

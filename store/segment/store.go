@@ -11,10 +11,12 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/millrace/millrace/store"
@@ -255,13 +257,28 @@ func (s *Store) Open(ctx context.Context, id store.LogID, c store.LogConfig) (st
 	return &owner{log: l, reader: reader{log: l}}, nil
 }
 
-// OpenReader implements store.Store.
+// OpenReader implements store.Store. A log that failed and can't be made ready
+// for appends, such as on a disk without any room, can be read all the same.
 func (s *Store) OpenReader(ctx context.Context, id store.LogID) (store.Reader, error) {
 	l, err := s.open(ctx, id)
 	if err != nil {
-		return nil, err
+		if l = s.failedLog(id); l == nil || ctx.Err() != nil || !l.freeze() {
+			return nil, err
+		}
 	}
 	return &reader{log: l}, nil
+}
+
+// failedLog returns the log that a failed write has ended, if it is still there.
+func (s *Store) failedLog(id store.LogID) *log {
+	s.opening.Lock() // nobody is reviving it
+	defer s.opening.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return nil
+	}
+	return s.logs[id]
 }
 
 // owner is a log with a reader of its own.
@@ -299,6 +316,9 @@ func (s *Store) open(ctx context.Context, id store.LogID) (*log, error) {
 			return l, nil
 		}
 		if err := s.reviveAll(); err != nil {
+			if diskFull(err) {
+				err = fmt.Errorf("%w: %w", store.ErrFull, err)
+			}
 			return nil, fmt.Errorf("reopen partition %s after a failed write: %w", id, err)
 		}
 	}
@@ -314,6 +334,12 @@ func (s *Store) open(ctx context.Context, id store.LogID) (*log, error) {
 	}
 	s.logs[id] = l
 	return l, nil
+}
+
+// diskFull tells whether a write failed for want of space.
+func diskFull(err error) bool {
+	const windowsDiskFull = syscall.Errno(112)
+	return errors.Is(err, syscall.ENOSPC) || runtime.GOOS == "windows" && errors.Is(err, windowsDiskFull)
 }
 
 // Delete implements store.Store.
