@@ -33,6 +33,7 @@ var (
 type stream struct {
 	name           string
 	partition, key string
+	padding        int // of each event, in bytes
 
 	batches []sentBatch
 	sent    int // events whose batch has been handed to the SDK
@@ -153,7 +154,7 @@ func (s *stream) send(ctx context.Context, p *eventhubs.ProducerClient, life *li
 	}
 	first := s.sent
 	for i := range 1 + first%4 {
-		e := &eventhubs.EventData{Body: fmt.Appendf(nil, "%s/%d", s.name, first+i), Properties: map[string]any{"stream": s.name, "number": int64(first + i)}}
+		e := &eventhubs.EventData{Body: append(fmt.Appendf(nil, "%s/%d", s.name, first+i), make([]byte, s.padding)...), Properties: map[string]any{"stream": s.name, "number": int64(first + i)}}
 		if err := batch.AddEventData(e, nil); err != nil {
 			return err
 		}
@@ -244,7 +245,7 @@ func readAll(t *testing.T, b *Broker) map[string][]int64 {
 				}
 				next++
 				name, number := e.Properties["stream"].(string), e.Properties["number"].(int64)
-				if want := fmt.Sprintf("%s/%d", name, number); string(e.Body) != want {
+				if want := fmt.Sprintf("%s/%d", name, number); string(bytes.TrimRight(e.Body, "\x00")) != want {
 					t.Fatalf("partition %s at %d: body %q of %s", id, e.SequenceNumber, e.Body, want)
 				}
 				got[name] = append(got[name], number)
