@@ -116,7 +116,9 @@ func Start(t testing.TB, args ...string) *Broker {
 
 func (b *Broker) start(amqp, amqps, http, https, blob string) {
 	b.t.Helper()
-	b.await(b.launch(amqp, amqps, http, https, blob))
+	if err := b.await(b.launch(amqp, amqps, http, https, blob)); err != nil {
+		b.t.Fatal(err)
+	}
 }
 
 // launch starts the process, and returns the file that it writes once it is ready.
@@ -140,8 +142,9 @@ func (b *Broker) launch(amqp, amqps, http, https, blob string) string {
 	return file
 }
 
-// await waits until the broker is ready.
-func (b *Broker) await(file string) {
+// await waits until the broker is ready. The error has what it said, if it has
+// ended.
+func (b *Broker) await(file string) error {
 	b.t.Helper()
 	deadline := time.After(30 * time.Second)
 	for {
@@ -149,14 +152,14 @@ func (b *Broker) await(file string) {
 			if err := json.Unmarshal(text, &b.Endpoints); err != nil {
 				b.t.Fatal(err)
 			}
-			return
+			return nil
 		}
 		select {
 		case <-b.done:
 			text, _ := os.ReadFile(b.log.Name())
-			b.t.Fatalf("the broker ended at once: %v\n%s", b.cmd.ProcessState, text)
+			return fmt.Errorf("the broker ended at once: %v\n%s", b.cmd.ProcessState, text)
 		case <-deadline:
-			b.t.Fatal("the broker is not ready after 30 seconds")
+			return errors.New("the broker is not ready after 30 seconds")
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
