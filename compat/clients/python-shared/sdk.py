@@ -20,11 +20,12 @@ class Trace(logging.Handler):
     def emit(self, record):
         line = record.getMessage()
         if "<- DetachFrame" in line or "CBS Put token error" in line:
-            self._lines.append(line)
+            self._lines.append((getattr(record, "amqpConnection", None), line))
 
-    def has(self, *texts):
-        """Whether one line has all texts."""
-        return any(all(text in line for text in texts) for line in self._lines)
+    def has(self, *texts, connections=None):
+        """Whether one line, of one of some connections if they are given, has all texts."""
+        return any(all(text in line for text in texts) for connection, line in self._lines
+                   if connections is None or connection in connections)
 
 
 class Sdk:
