@@ -32,7 +32,8 @@ type conn struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // of the goroutines that work for the connection
 	inbox  inbox
-	reads  chan inbound
+	intake intake       // of a plain socket, which the loop reads itself
+	reads  chan inbound // of all others, from the reader
 	writer writer
 
 	partial atomic.Int64 // bytes of messages received in part; the loop's to change
@@ -53,7 +54,8 @@ type conn struct {
 	sessions map[uint16]*session
 	links    int
 	ready    []*outLink // that may have something to send
-	touched  []*pending // gathered from this input, to be appended
+	touched  []*pending // gathered, to be appended
+	gathered int        // how much that is
 	parsed   message.Parsed
 	unread   int // how much of the input is still to be handled
 
@@ -62,13 +64,16 @@ type conn struct {
 	unacked   int64  // their bytes
 
 	// Time.
+	timer     *time.Timer
 	opened    time.Time
 	heard     time.Time // when the peer was last heard of
 	spoke     time.Time // when it was last written to
 	nextCheck time.Time // of tokens
+	deadline  time.Time // of the socket's reads; zero when it was cut short
 	closing   time.Time // when the last goodbye was said; then all else is dropped
 	draining  bool      // the broker is stopping
 	counted   bool      // in the metrics
+	lost      bool      // the socket can't be written to
 	over      bool      // the loop has ended
 	reason    string    // why the connection ends
 	bad       bool      // and it is the peer's fault
@@ -95,28 +100,57 @@ type posted interface{ deliver(c *conn) }
 // inbox takes messages without ever blocking the sender. What can be in it is
 // bounded by what is under way for the connection.
 type inbox struct {
-	mu   sync.Mutex
-	q    []posted
-	wake chan struct{}
+	mu    sync.Mutex
+	q     []posted
+	waits waiting // how the loop waits, if it does
+	wake  chan struct{}
 }
 
+// waiting is how the loop waits: whoever posts wakes it accordingly, or not at
+// all while it is busy.
+type waiting uint8
+
+const (
+	busy waiting = iota
+	onChannel
+	onSocket
+)
+
 func (c *conn) post(m posted) {
-	c.inbox.mu.Lock()
-	c.inbox.q = append(c.inbox.q, m)
-	first := len(c.inbox.q) == 1
-	c.inbox.mu.Unlock()
-	if first {
+	i := &c.inbox
+	i.mu.Lock()
+	i.q = append(i.q, m)
+	w := i.waits
+	i.waits = busy
+	i.mu.Unlock()
+	switch w {
+	case onChannel:
 		select {
-		case c.inbox.wake <- struct{}{}:
+		case i.wake <- struct{}{}:
 		default:
 		}
+	case onSocket:
+		c.interrupt()
 	}
 }
 
-// take swaps the queue for an empty one.
+// sleep says how the loop is about to wait. It returns false when there are
+// messages already.
+func (i *inbox) sleep(w waiting) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if len(i.q) > 0 {
+		return false
+	}
+	i.waits = w
+	return true
+}
+
+// take swaps the queue for an empty one; the loop is awake.
 func (i *inbox) take(spare []posted) []posted {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	i.waits = busy
 	q := i.q
 	i.q = spare[:0]
 	return q
@@ -127,14 +161,17 @@ func newConn(s *Server, nc net.Conn) *conn {
 		srv: s, nc: nc,
 		log:       s.log.With("peer", nc.RemoteAddr().String()),
 		inbox:     inbox{wake: make(chan struct{}, 1)},
-		reads:     make(chan inbound, 1),
+		timer:     time.NewTimer(idleTimeout),
 		claims:    map[string]*auth.Claims{},
 		sessions:  map[uint16]*session{},
 		ns:        s.o.Namespaces.Default(),
 		peerFrame: wire.MinMaxFrameSize,
 	}
-	if tcp, ok := nc.(*net.TCPConn); ok {
-		c.raw, _ = tcp.SyscallConn() // without it the writer does it all
+	if tcp, ok := nc.(*net.TCPConn); ok && plainSockets {
+		c.raw, _ = tcp.SyscallConn() // without it reader and writer do it all
+	}
+	if c.raw == nil {
+		c.reads = make(chan inbound, 1)
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.writer.init()
@@ -146,18 +183,27 @@ func (c *conn) serve() {
 	c.id = c.srv.tracker.id() + "_G0"
 	c.now = c.srv.o.Now()
 	c.opened, c.heard, c.spoke = c.now, c.now, c.now
-	c.wg.Go(c.read)
+	if c.raw == nil {
+		c.wg.Go(c.read)
+	} else {
+		c.intake.init(c.raw)
+	}
 	c.wg.Go(c.write)
 	c.loop()
+	c.timer.Stop()
 	c.over = true
 	c.cancel()
 	c.nc.Close()
 	c.end()
 	c.wg.Wait()
-	for in := range c.reads {
-		if in.slab != nil {
-			in.slab.Release()
+	if c.raw == nil {
+		for in := range c.reads {
+			if in.slab != nil {
+				in.slab.Release()
+			}
 		}
+	} else {
+		c.intake.end()
 	}
 	c.lastMessages()
 	c.logEnd()
@@ -165,31 +211,16 @@ func (c *conn) serve() {
 
 // loop is the connection's one owner.
 func (c *conn) loop() {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
 	var spare []posted
-	for {
-		reads := c.reads
-		if c.full() {
-			reads = nil // what is unacknowledged or unwritten comes first
-		}
-		var in inbound
-		got := false
-		select {
-		case in, got = <-reads:
-			if !got {
-				return
-			}
-		case <-c.inbox.wake:
-		case err := <-c.writer.done:
-			if !c.written(err) {
-				return
-			}
-		case <-timer.C:
+	next, ok := c.tick()
+	for ok {
+		in, open := c.await(next)
+		if !open {
+			return
 		}
 		c.now = c.srv.o.Now()
 		c.buffer()
-		if got && !c.received(in) {
+		if !c.received(in) {
 			return
 		}
 		q := c.inbox.take(spare)
@@ -198,18 +229,49 @@ func (c *conn) loop() {
 			q[i] = nil
 		}
 		spare = q
-		c.submit()
+		if c.lost {
+			return
+		}
+		if c.appending == 0 || c.gathered >= gatherEnough {
+			c.submit()
+		}
 		c.pump()
 		if c.draining {
 			c.drain()
 		}
-		next, ok := c.tick()
-		if !ok {
-			return
+		if next, ok = c.tick(); ok {
+			c.flush()
 		}
-		c.flush()
-		timer.Reset(next)
 	}
+}
+
+// await waits for input, if the connection takes any, for a message, or for the
+// time. It returns false when there will be no more input.
+func (c *conn) await(next time.Duration) (in inbound, open bool) {
+	full := c.full() // what is unacknowledged or unwritten comes first
+	if c.raw != nil && !full {
+		return c.awaitSocket(next), true
+	}
+	reads := c.reads
+	if full {
+		reads = nil
+	}
+	if !c.inbox.sleep(onChannel) {
+		select {
+		case in, open = <-reads:
+			return in, open
+		default:
+			return in, true
+		}
+	}
+	c.timer.Reset(next)
+	select {
+	case in, open = <-reads:
+		return in, open
+	case <-c.inbox.wake:
+	case <-c.timer.C:
+	}
+	return in, true
 }
 
 // full tells whether the connection has enough to do before it reads on.
@@ -399,6 +461,7 @@ func (shutdown) deliver(c *conn) { c.draining = true }
 
 // drain says goodbye once nothing that the peer sent waits to be acknowledged.
 func (c *conn) drain() {
+	c.submit()
 	if c.unacked > 0 || c.phase == closed {
 		return
 	}
@@ -432,7 +495,9 @@ func (c *conn) lastMessages() {
 		if c.appending == 0 {
 			break
 		}
-		<-c.inbox.wake
+		if c.inbox.sleep(onChannel) {
+			<-c.inbox.wake
+		}
 	}
 }
 

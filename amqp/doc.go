@@ -3,10 +3,12 @@
 // ($management), senders and receivers.
 //
 // All state of a connection, its sessions and its links belongs to one
-// goroutine, conn.loop; a reader and a writer move its bytes, and whoever else
-// has something for it posts a message. Time reaches that state as an argument.
-// Memory is bounded for each connection: what is not acknowledged, what is
-// partly received, and what waits to be written all have limits.
+// goroutine, conn.loop, which reads and writes a plain socket itself. A writer
+// takes what a socket doesn't take at once, a reader feeds it from TLS and
+// WebSocket, and whoever else has something for it posts a message. Time reaches
+// that state as an argument. Memory is bounded for each connection: what is not
+// acknowledged, what is partly received, and what waits to be written all have
+// limits.
 //
 // It knows hubs (package hub) and tokens (package auth), not storage engines or
 // other protocols. Behaviour follows the service and its SDKs, as spec'd in

@@ -6,6 +6,7 @@ import (
 
 	"github.com/millrace/millrace/amqp/message"
 	"github.com/millrace/millrace/amqp/wire"
+	"github.com/millrace/millrace/event"
 	"github.com/millrace/millrace/hub"
 )
 
@@ -28,8 +29,9 @@ func (e *ingest) take(l *inLink, payload []byte, more bool) error {
 	return e.single(l, payload)
 }
 
-// single gathers one event. What comes for a partition in the same input is
-// appended as one.
+// single gathers one event. What comes for a partition in the same input, or
+// while an append of the connection is under way, is appended as one: under load
+// the appends grow, and cost less for each event, and a lone event never waits.
 func (e *ingest) single(l *inLink, msg []byte) error {
 	c := l.s.c
 	p := &c.parsed
@@ -49,7 +51,9 @@ func (e *ingest) single(l *inLink, msg []byte) error {
 		e.open[part] = x
 		c.touched = append(c.touched, x)
 	}
+	before := x.b.Size()
 	x.b.Add(p, message.Marks{PartitionKey: e.publisher, Publisher: e.publisher}, c.unread+len(msg))
+	c.gathered += x.b.Size() - before
 	if !l.settled {
 		x.settle(l.id)
 	}
@@ -59,8 +63,12 @@ func (e *ingest) single(l *inLink, msg []byte) error {
 	return nil
 }
 
-// gatherBytes is how much of single events is gathered at most.
-const gatherBytes = 256 << 10
+const (
+	// gatherBytes is how much of single events is gathered at most.
+	gatherBytes = 256 << 10
+	// gatherEnough is how much does not wait for the append under way: a record.
+	gatherEnough = event.SlabSize
+)
 
 func (e *ingest) malformed(err error) error {
 	if errors.Is(err, message.ErrEmpty) {
@@ -96,6 +104,20 @@ func (e *ingest) takeBatch(l *inLink, payload []byte, more bool) error {
 		e.batch = newPending(c, l, nil)
 		e.key, e.routeKey, e.first = nil, nil, true
 	}
+	if err := e.takeSections(l, payload, more); err != nil {
+		return err
+	}
+	if !more {
+		return e.endBatch(l)
+	}
+	x := e.batch
+	n := int64(x.b.Size()) - x.bytes
+	x.bytes += n
+	return l.partly(n)
+}
+
+// takeSections takes apart what it can of a frame.
+func (e *ingest) takeSections(l *inLink, payload []byte, more bool) error {
 	for len(l.carry) > 0 && len(payload) > 0 { // finish what the last frame cut
 		n, ok := sectionSize(l.carry)
 		if !ok {
@@ -115,6 +137,13 @@ func (e *ingest) takeBatch(l *inLink, payload []byte, more bool) error {
 		}
 	}
 	for len(payload) > 0 {
+		if msg, n, ok := message.Data(payload); ok {
+			if err := e.inBatch(l, msg, len(payload)-n); err != nil {
+				return err
+			}
+			payload = payload[n:]
+			continue
+		}
 		n, ok := sectionSize(payload)
 		if !ok || n > len(payload) {
 			if !more {
@@ -127,10 +156,7 @@ func (e *ingest) takeBatch(l *inLink, payload []byte, more bool) error {
 		}
 		payload = payload[n:]
 	}
-	if more {
-		return nil
-	}
-	return e.endBatch(l)
+	return nil
 }
 
 // sectionSize returns the length of the section at the head of b, as soon as
@@ -169,32 +195,10 @@ func (e *ingest) section(l *inLink, b []byte, left int) error {
 	if err != nil {
 		return e.malformed(err)
 	}
-	x := e.batch
 	switch s.Code {
 	case wire.DescData:
 		msg, _ := s.Body.Binary()
-		p := &l.s.c.parsed
-		if err := p.Parse(msg); err != nil {
-			return e.malformed(err)
-		}
-		marks := message.Marks{PartitionKey: e.key, Publisher: e.publisher}
-		if e.publisher != nil {
-			if _, err := e.route(p.PartitionKey); err != nil {
-				return err
-			}
-			marks.PartitionKey = e.publisher
-		}
-		if e.first { // its key decides, if the envelope has none
-			e.first = false
-			if e.routeKey = e.key; e.key == nil && p.PartitionKey != nil {
-				e.routeKey = append([]byte{}, p.PartitionKey...)
-			}
-		}
-		before := x.b.Size()
-		x.b.Add(p, marks, left+len(msg))
-		n := int64(x.b.Size() - before)
-		x.bytes += n
-		return l.partly(n)
+		return e.inBatch(l, msg, left)
 	case wire.DescMessageAnn:
 		var p message.Parsed
 		if err := p.Parse(s.Full); err != nil {
@@ -206,6 +210,29 @@ func (e *ingest) section(l *inLink, b []byte, left int) error {
 	case wire.DescSequence, wire.DescValue:
 		return e.malformed(errors.New("a batch holds data sections only"))
 	}
+	return nil
+}
+
+// inBatch takes a batch's next message. left is how much of the frame follows.
+func (e *ingest) inBatch(l *inLink, msg []byte, left int) error {
+	x, p := e.batch, &l.s.c.parsed
+	if err := p.Parse(msg); err != nil {
+		return e.malformed(err)
+	}
+	marks := message.Marks{PartitionKey: e.key, Publisher: e.publisher}
+	if e.publisher != nil {
+		if _, err := e.route(p.PartitionKey); err != nil {
+			return err
+		}
+		marks.PartitionKey = e.publisher
+	}
+	if e.first { // its key decides, if the envelope has none
+		e.first = false
+		if e.routeKey = e.key; e.key == nil && p.PartitionKey != nil {
+			e.routeKey = append([]byte{}, p.PartitionKey...)
+		}
+	}
+	x.b.Add(p, marks, left+len(msg))
 	return nil
 }
 

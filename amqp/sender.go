@@ -47,7 +47,7 @@ type ingest struct {
 	publisher []byte
 	path      string
 
-	open  map[*hub.Partition]*pending // single messages, gathered from this input
+	open  map[*hub.Partition]*pending // single messages, gathered
 	batch *pending                    // the batch that is being received in several frames
 	key   []byte                      // the partition key in its envelope
 	first bool                        // its first event is still to come
@@ -339,14 +339,14 @@ func (l *inLink) rejectRange(first, last uint32, e *wire.Error) {
 	})
 }
 
-// submit appends what has been gathered from this input.
+// submit appends what has been gathered.
 func (c *conn) submit() {
 	for i, x := range c.touched {
 		c.touched[i] = nil
 		delete(x.l.events.open, x.p)
 		c.append(x)
 	}
-	c.touched = c.touched[:0]
+	c.touched, c.gathered = c.touched[:0], 0
 }
 
 // append hands an append to its partition.

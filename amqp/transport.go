@@ -4,8 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
+	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/millrace/millrace/amqp/wire"
@@ -31,42 +32,126 @@ const (
 	largeRead = event.SlabSize
 )
 
-// read is the reader's goroutine.
+// intake is what has been read of a connection and not handed on yet.
+type intake struct {
+	slab *event.Slab
+	fill int
+	bad  bool // frames can't be told apart: the rest is dropped
+
+	// The result of a read of a plain socket.
+	n    int
+	err  error
+	wait func(fd uintptr) bool // reads, once there is something to read
+	now  func(fd uintptr)      // reads what there is
+}
+
+// init makes an intake whose loop reads the socket itself.
+func (t *intake) init(raw syscall.RawConn) {
+	t.wait = func(fd uintptr) bool {
+		t.n, t.err = readNow(fd, t.space())
+		return !errors.Is(t.err, errNothing)
+	}
+	t.now = func(fd uintptr) { t.n, t.err = readNow(fd, t.space()) }
+	t.begin()
+}
+
+func (t *intake) begin() { t.slab, t.fill = event.NewSlab(smallRead), 0 }
+
+func (t *intake) end() {
+	if t.slab != nil {
+		t.slab.Release()
+		t.slab = nil
+	}
+}
+
+// space is where the next read goes.
+func (t *intake) space() []byte {
+	if t.bad { // so that the peer gets to see why it is closed, reading goes on
+		t.fill = 0
+	}
+	return t.slab.B[t.fill:]
+}
+
+// took returns what is whole once n bytes more have been read.
+func (t *intake) took(n int, err error) (in inbound) {
+	in.err = err
+	if t.bad {
+		return in
+	}
+	t.fill += n
+	whole, need, bad := split(t.slab.B[:t.fill])
+	size := smallRead
+	if t.fill >= smallRead {
+		size = largeRead // there is more than a little
+	}
+	switch {
+	case whole > 0:
+		next := event.NewSlab(max(size, need, t.fill-whole+1))
+		m := copy(next.B, t.slab.B[whole:t.fill])
+		in.slab, in.b = t.slab, t.slab.B[:whole]
+		t.slab, t.fill = next, m
+	case max(need, t.fill+1) > len(t.slab.B):
+		next := event.NewSlab(max(need, largeRead))
+		copy(next.B, t.slab.B[:t.fill])
+		t.slab.Release()
+		t.slab = next
+	}
+	if bad != nil {
+		t.bad, in.err = true, bad
+	}
+	return in
+}
+
+// awaitSocket waits for input, a message, or the time, on the socket alone: who
+// has a message interrupts the wait. A reader's goroutine would cost two wakings
+// for each.
+func (c *conn) awaitSocket(next time.Duration) inbound {
+	t := &c.intake
+	// The deadline comes before the last look at the inbox, so that it can't undo
+	// an interruption.
+	if due := time.Now().Add(next); c.deadline.After(due) || time.Until(c.deadline) <= 0 {
+		c.deadline = due
+		c.nc.SetReadDeadline(due) //nolint:errcheck // of a socket that is closed; reading says so
+	}
+	if c.inbox.sleep(onSocket) {
+		t.n, t.err = 0, nil
+		if err := c.raw.Read(t.wait); err != nil {
+			t.n, t.err = 0, err
+		}
+		if errors.Is(t.err, os.ErrDeadlineExceeded) {
+			c.deadline = time.Time{}
+			return inbound{}
+		}
+	} else if err := c.raw.Control(t.now); err != nil { // input has its turn, however many messages there are
+		t.n, t.err = 0, err
+	}
+	if errors.Is(t.err, errNothing) {
+		return inbound{}
+	}
+	return t.took(t.n, t.err)
+}
+
+// longAgo is a deadline that has passed.
+var longAgo = time.Unix(1, 0)
+
+// interrupt ends the loop's wait for the socket.
+func (c *conn) interrupt() {
+	c.nc.SetReadDeadline(longAgo) //nolint:errcheck // of a socket that is closed; reading says so
+}
+
+// errNothing: there is nothing to read.
+var errNothing = errors.New("nothing to read")
+
+// read is the reader's goroutine, of a connection that is not a plain socket.
 func (c *conn) read() {
 	defer close(c.reads)
-	slab, fill := event.NewSlab(smallRead), 0
-	defer func() { slab.Release() }()
+	var t intake
+	t.begin()
+	defer t.end()
 	for {
-		n, err := c.nc.Read(slab.B[fill:])
-		fill += n
-		whole, need, bad := split(slab.B[:fill])
-		size := smallRead
-		if fill == len(slab.B) {
-			size = largeRead // there is more than a little
-		}
-		switch {
-		case whole > 0:
-			next := event.NewSlab(max(size, need, fill-whole+1))
-			m := copy(next.B, slab.B[whole:fill])
-			if !c.hand(inbound{slab: slab, b: slab.B[:whole]}) {
-				slab = next
-				return
-			}
-			slab, fill = next, m
-		case max(need, fill+1) > len(slab.B):
-			next := event.NewSlab(max(need, largeRead))
-			copy(next.B, slab.B[:fill])
-			slab.Release()
-			slab = next
-		}
-		if bad != nil {
-			// Go on reading, so that the peer gets to see why it is closed.
-			c.hand(inbound{err: bad})
-			io.Copy(io.Discard, c.nc) //nolint:errcheck // ends with the socket
-			return
-		}
-		if err != nil {
-			c.hand(inbound{err: err})
+		n, err := c.nc.Read(t.space())
+		in := t.took(n, err)
+		if (in.slab != nil || in.err != nil) && !c.hand(in) || err != nil {
 			return
 		}
 	}
@@ -120,7 +205,7 @@ var outBuffers = sync.Pool{New: func() any { return &outBuffer{make([]byte, 0, o
 // writer hands buffers to the goroutine that writes, one at a time.
 type writer struct {
 	in    chan []byte
-	done  chan error
+	err   error      // of the last write, for the loop
 	box   *outBuffer // what conn.out is a slice of
 	using *outBuffer // what the goroutine writes is a slice of
 	since time.Time  // when it got that
@@ -133,7 +218,6 @@ type writer struct {
 
 func (w *writer) init() {
 	w.in = make(chan []byte, 1)
-	w.done = make(chan error, 1)
 	w.tryFunc = func(fd uintptr) bool {
 		w.tried = writeNow(fd, w.try)
 		return true
@@ -151,8 +235,8 @@ func (c *conn) write() {
 	for {
 		select {
 		case b := <-c.writer.in:
-			_, err := c.nc.Write(b)
-			c.writer.done <- err
+			_, c.writer.err = c.nc.Write(b)
+			c.post(&c.writer)
 		case <-c.ctx.Done():
 			return
 		}
@@ -212,16 +296,14 @@ func (c *conn) tryWrite(b []byte) int {
 	return c.writer.tried
 }
 
-// written takes back a buffer. It returns false when the socket is gone.
-func (c *conn) written(err error) bool {
-	w := &c.writer
+// deliver takes back the buffer that the writer has written.
+func (w *writer) deliver(c *conn) {
 	w.using.put()
 	w.using = nil
-	if err != nil {
+	if w.err != nil {
+		c.lost = true
 		if c.reason == "" {
-			c.reason = "write: " + err.Error()
+			c.reason = "write: " + w.err.Error()
 		}
-		return false
 	}
-	return true
 }

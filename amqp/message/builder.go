@@ -73,9 +73,13 @@ type Parsed struct {
 
 // Parse takes a message apart and checks its sections' framing.
 func (p *Parsed) Parse(msg []byte) error {
-	*p = Parsed{more: p.more[:0]}
+	p.reset()
 	if len(msg) == 0 {
 		return ErrEmpty
+	}
+	if head, n, ok := dataHead(msg); ok && head+n == len(msg) { // a body and nothing else
+		p.addRun(msg)
+		return nil
 	}
 	run := msg[:0]
 	for rest := msg; len(rest) > 0; {
@@ -99,6 +103,14 @@ func (p *Parsed) Parse(msg []byte) error {
 	}
 	p.addRun(run)
 	return nil
+}
+
+// reset makes p that of an empty message. The views that it had are left: they
+// are beyond what counts.
+func (p *Parsed) reset() {
+	p.PartitionKey = nil
+	p.annotations, p.kept, p.keptBytes = wire.Items{}, 0, 0
+	p.n, p.more, p.size = 0, p.more[:0], 0
 }
 
 func (p *Parsed) addRun(run []byte) {

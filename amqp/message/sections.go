@@ -1,6 +1,7 @@
 package message
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"github.com/millrace/millrace/amqp/wire"
@@ -11,6 +12,38 @@ type Section struct {
 	Code byte       // wire.DescHeader and its like
 	Full []byte     // with the descriptor
 	Body wire.Value // without
+}
+
+// dataHead returns how long the head and the body of the data section at the
+// head of b are, if it is one in the form that clients write it in, and whole.
+func dataHead(b []byte) (head, body int, ok bool) {
+	const fixed = 3
+	if len(b) < fixed+2 || b[0] != wire.CodeDescribed || b[1] != wire.CodeSmallUlong || b[2] != wire.DescData {
+		return 0, 0, false
+	}
+	switch b[fixed] {
+	case wire.CodeBinary8:
+		head, body = fixed+2, int(b[fixed+1])
+	case wire.CodeBinary32:
+		if len(b) < fixed+5 {
+			return 0, 0, false
+		}
+		head, body = fixed+5, int(binary.BigEndian.Uint32(b[fixed+1:]))
+	default:
+		return 0, 0, false
+	}
+	return head, body, body <= len(b)-head
+}
+
+// Data returns the body of the data section at the head of b, and the section's
+// length, if it is one in the form that clients write it in, and whole. All else
+// is for [Next]; a batch is thousands of these.
+func Data(b []byte) (body []byte, size int, ok bool) {
+	head, n, ok := dataHead(b)
+	if !ok {
+		return nil, 0, false
+	}
+	return b[head : head+n : head+n], head + n, true
 }
 
 // Next returns the section at the head of b and what follows it.
