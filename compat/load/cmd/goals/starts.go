@@ -28,6 +28,11 @@ func (b *bench) idle() error {
 		return err
 	}
 	b.report.figure(figure{Goal: "G10", What: "resident, idle", Unit: "MB", Limit: 20}).add(rss / mb)
+	anon, err := p.status("RssAnon")
+	if err != nil {
+		return err
+	}
+	b.report.figure(figure{Goal: "G10", What: "of that, not pages of the program's file", Unit: "MB"}).add(anon / mb)
 	if _, err := b.hub(p, "thousand", 1000); err != nil {
 		return err
 	}
