@@ -203,9 +203,9 @@ func build(ctx context.Context, dir, broker string) error {
 		{"github.com/millrace/millrace/compat", "./load/cmd/..."},
 	} {
 		if broker != "" && x.pkg == "./cmd/millrace" {
-			text, err := os.ReadFile(broker)
+			given, err := filepath.Abs(broker)
 			if err == nil {
-				err = os.WriteFile(filepath.Join(dir, "millrace"), text, 0o755)
+				err = os.Symlink(given, filepath.Join(dir, "millrace"))
 			}
 			if err != nil {
 				return err
