@@ -148,3 +148,55 @@ func BenchmarkMeta(b *testing.B) {
 		})
 	}
 }
+
+// TestNothingIsAllocatedPerEvent: a batch may allocate a little now and then,
+// where a queue grows or the collector has emptied a pool; its events nothing.
+func TestNothingIsAllocatedPerEvent(t *testing.T) {
+	const count = 60
+	s, err := segment.Open(t.Context(), segment.Options{Dir: t.TempDir(), Sync: segment.Sync{Policy: segment.SyncNever}, Reserve: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	id := store.LogID{Hub: 1}
+	l, err := s.Open(t.Context(), id, store.LogConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ack := make(chan error, 1)
+	done := func(err error) { ack <- err }
+	add := func() {
+		b := newBatch(1024, count)
+		l.Append(b, done)
+		if err := <-ack; err != nil {
+			t.Error(err)
+		}
+		b.Release()
+	}
+	for range 600 { // more than the memory keeps
+		add()
+	}
+	if n := testing.AllocsPerRun(200, add); n > count/8 {
+		t.Errorf("appending allocates %.0f times for %d events", n, count)
+	}
+	r, err := s.OpenReader(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var next event.SequenceNumber
+	read := func() {
+		c, err := r.Read(t.Context(), next, 64<<10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		next = c.Next()
+		c.Close()
+	}
+	for range 10 {
+		read()
+	}
+	if n := testing.AllocsPerRun(200, read); n > count/8 {
+		t.Errorf("reading allocates %.0f times for %d events", n, count)
+	}
+}

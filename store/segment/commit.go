@@ -181,8 +181,11 @@ func (s *Store) admit() (journal int64) {
 			few++
 		}
 	}
+	// The journal saves syncs. Where there are none to save, a write to each of a
+	// few segments costs less than one to the journal and those all the same later.
+	once := s.o.Sync.Policy == SyncNever && len(c.touched) <= directFew
 	for _, l := range c.touched {
-		l.round.direct = l.round.bytes >= directMuch || l.round.bytes >= directBytes && few <= directFew
+		l.round.direct = once || l.round.bytes >= directMuch || l.round.bytes >= directBytes && few <= directFew
 		if !l.round.direct {
 			journal += int64(l.round.bytes)
 		}

@@ -185,10 +185,11 @@ func (s *Store) newJournalFile() (*journalFile, error) {
 
 // openJournal opens a file of the journal past the system's cache, if the disk
 // can: what is written is read again only after a crash, and copying it to the
-// cache costs more than the rest of a commit.
+// cache costs more than the rest of a commit. Without a sync before each
+// acknowledgement the cache is where it is to go.
 func (s *Store) openJournal(name string, create bool) (File, error) {
 	name = path.Join(journalDir, name)
-	if d, ok := s.disk.(directDisk); ok {
+	if d, ok := s.disk.(directDisk); ok && s.o.Sync.Policy == SyncAlways {
 		return d.OpenDirect(name, create)
 	}
 	return s.disk.Open(name, create)
