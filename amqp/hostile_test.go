@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	eh "github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
 	goamqp "github.com/Azure/go-amqp"
 
 	"github.com/millrace/millrace/amqp"
@@ -240,6 +241,94 @@ func TestPartialFloodOfMany(t *testing.T) {
 	case <-closed:
 	case <-time.After(30 * time.Second):
 		t.Error("none of those that began too much was closed")
+	}
+}
+
+// TestLargeEventsPutAside: receivers of large events that take no more than a
+// part of one hold little memory all together, and get the rest of it later. One
+// that takes what comes is not kept from it.
+func TestLargeEventsPutAside(t *testing.T) {
+	b := start(t)
+	b.hub("h", 4)
+	body := func(partition, i int) string {
+		noise := make([]byte, 1_000_000)
+		rand.NewChaCha8([32]byte{byte(partition), byte(i)}).Read(noise)
+		return string(noise)
+	}
+	const events = 3
+	producer := b.producer("h")
+	for partition := range 4 {
+		for i := range events {
+			b.send(producer, fmt.Sprint(partition), body(partition, i))
+		}
+	}
+	flow := func(p *peer, window uint32, begin *wire.Begin) {
+		opt := func(n uint32) wire.Optional { return wire.Optional{Value: n, Set: true} }
+		p.send(1, (&wire.Flow{NextIncomingID: opt(begin.NextOutgoingID), IncomingWindow: window, OutgoingWindow: 1000,
+			Handle: opt(1), DeliveryCount: opt(0), LinkCredit: opt(100)}).Append(nil))
+	}
+	var lazy []*peer
+	var begun []*wire.Begin
+	for i := range 16 { // with 3 MB each, this is more than all may hold
+		p := b.dial()
+		p.open(&wire.Open{ContainerID: "lazy", MaxFrameSize: 65536})
+		p.login(goodToken("h"), "h")
+		p.send(1, (&wire.Begin{IncomingWindow: 3, OutgoingWindow: 1000}).Append(nil))
+		list, _ := p.want(wire.DescBegin)
+		var begin wire.Begin
+		if err := begin.Decode(list); err != nil {
+			t.Fatal(err)
+		}
+		p.send(1, (&wire.Attach{Name: str("r"), Handle: 1, Role: wire.RoleReceiver,
+			Source: terminus(wire.DescSource, fmt.Sprintf("h/ConsumerGroups/$Default/Partitions/%d", i%4)), Target: terminus(wire.DescTarget, "x")}).Append(nil))
+		p.want(wire.DescAttach)
+		flow(p, 3, &begin)
+		lazy, begun = append(lazy, p), append(begun, &begin)
+	}
+	parts := make([][]byte, len(lazy))
+	for i, p := range lazy {
+		for range 3 {
+			_, payload := p.want(wire.DescTransfer)
+			parts[i] = append(parts[i], payload...)
+		}
+	}
+
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	r, err := b.consumer("h").NewPartitionClient("0", &eh.PartitionClientOptions{StartPosition: eh.StartPosition{Earliest: new(true)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close(ctx)
+	got, err := r.ReceiveEvents(ctx, events, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, e := range got {
+		if string(e.Body) != body(0, i) {
+			t.Errorf("event %d has come wrong", i)
+		}
+	}
+
+	for i, p := range lazy {
+		flow(p, 1000, begun[i])
+		for n := range events {
+			for {
+				list, payload := p.want(wire.DescTransfer)
+				parts[i] = append(parts[i], payload...)
+				var x wire.Transfer
+				if err := x.Decode(list); err != nil {
+					t.Fatal(err)
+				}
+				if !x.More {
+					break
+				}
+			}
+			if want := data([]byte(body(i%4, n))); !bytes.HasSuffix(parts[i], want) || len(parts[i]) > len(want)+500 {
+				t.Errorf("receiver %d: event %d has come wrong: %d bytes", i, n, len(parts[i]))
+			}
+			parts[i] = nil
+		}
 	}
 }
 

@@ -57,11 +57,21 @@ type delivery struct {
 	ahead    *event.Chunk // the chunk after it
 	slow     bool         // it was not in memory: the one after it is fetched early
 	fetching bool
+	stale    bool   // what is being fetched is not what is needed
 	tail     bool   // the reader has seen the end of the log
 	stop     func() // withdraws the notice
 	large    []byte // an event of several frames, put together
+	prefix   int    // its bytes before the sections as they are stored
+	half     *half  // an event of which a part has been sent, and that has to be read again
+	held     int64  // what is counted in Server.large
 
 	sentEvents, sentBytes int64 // not in the metrics yet
+}
+
+// half is an event that was put aside while it was being sent.
+type half struct {
+	prefix []byte
+	sent   int
 }
 
 // lost says that a receiver has lost its place.
@@ -111,7 +121,8 @@ func (l *outLink) end() {
 	if d.ahead != nil {
 		d.ahead.Close()
 	}
-	d.chunk, d.ahead, d.stop = nil, nil, nil
+	d.chunk, d.ahead, d.stop, d.large = nil, nil, nil, nil
+	l.hold()
 	if d.reader != nil && !d.fetching { // else whoever fetches closes it
 		d.reader.Close()
 	}
@@ -172,12 +183,15 @@ func (c *conn) pump() {
 			if !c.room(wire.MinMaxFrameSize) { // the writer is behind; what is left waits for it
 				for _, l := range links[i:] {
 					l.wake()
+					l.relieve()
 				}
 				return
 			}
 			if l.send() {
 				l.wake()
 				more = true
+			} else {
+				l.relieve()
 			}
 		}
 		if !more {
@@ -214,6 +228,19 @@ func (l *outLink) send() bool {
 	}
 	defer l.account()
 	for range turn {
+		if d.half != nil {
+			ok, err := l.advance()
+			if !ok && err == nil {
+				return false
+			}
+			if err == nil {
+				err = l.resume()
+			}
+			if err != nil {
+				l.fail(err)
+				return false
+			}
+		}
 		if l.sending != nil {
 			if !l.sendFrames() {
 				return false
@@ -293,7 +320,7 @@ func (l *outLink) advance() (bool, error) {
 			continue
 		}
 		d.chunk.Close()
-		d.chunk = nil
+		d.chunk, d.stored = nil, message.Stored{} // which would keep the chunk's memory
 	}
 }
 
@@ -301,7 +328,7 @@ func (l *outLink) advance() (bool, error) {
 func (l *outLink) enter(chunk *event.Chunk) error {
 	d := l.events
 	d.chunk, d.ahead, d.record = chunk, nil, 0
-	if d.slow && !d.fetching && d.stop == nil { // while this one is sent
+	if d.slow && !d.fetching && d.stop == nil && l.s.c.srv.large.Load() <= maxLarge { // while this one is sent
 		l.fetchAt(chunk.Next())
 	}
 	return l.openRecord()
@@ -371,6 +398,14 @@ func (m *fetched) deliver(c *conn) {
 			m.chunk.Close()
 		}
 		d.reader.Close()
+		return
+	}
+	if d.stale {
+		d.stale = false
+		if m.chunk != nil {
+			m.chunk.Close()
+		}
+		l.wake()
 		return
 	}
 	l.fetched(m.chunk, m.err)
@@ -566,9 +601,77 @@ func (l *outLink) deliverLarge(r *event.Record, e *message.Event) error {
 	if d.large, err = l.appendEvent(d.large[:0], r, e); err != nil {
 		return err
 	}
+	d.prefix = len(d.large) - len(e.Sections)
 	l.begin()
 	l.sending, l.first = d.large, true
 	l.delivered()
+	return nil
+}
+
+// hold counts what the link holds of large events.
+func (l *outLink) hold() {
+	d := l.events
+	n := int64(cap(d.large))
+	for _, c := range []*event.Chunk{d.chunk, d.ahead} {
+		if c != nil && len(c.Records) == 1 { // else it is of about fetchBytes
+			n += int64(len(c.Records[0].Body))
+		}
+	}
+	if n <= 3*fetchBytes { // what a receiver of small events holds
+		n = 0
+	}
+	l.s.c.srv.large.Add(n - d.held)
+	d.held = n
+}
+
+// relieve lets a link that has to wait put aside what it holds of large events,
+// if all links together hold too much. It reads them again when it goes on: a
+// peer that doesn't read, or gives no credit, must not cost megabytes.
+func (l *outLink) relieve() {
+	d := l.events
+	if d == nil || d.reader == nil || l.s.out[l.handle] != l {
+		return
+	}
+	l.hold()
+	if d.held == 0 || l.s.c.srv.large.Load() <= maxLarge {
+		return
+	}
+	if l.sending != nil { // the event is the one before next
+		d.half = &half{prefix: append([]byte{}, d.large[:d.prefix]...), sent: len(d.large) - len(l.sending)}
+		d.next--
+	}
+	if d.chunk != nil {
+		d.chunk.Close()
+	}
+	if d.ahead != nil {
+		d.ahead.Close()
+	}
+	if d.stop != nil {
+		d.stop()
+	}
+	d.chunk, d.stored, d.ahead, d.stop, d.large, l.sending = nil, message.Stored{}, nil, nil, nil, nil
+	d.stale = d.fetching // it follows what was put aside
+	l.hold()
+}
+
+// resume goes on with an event that was put aside, which advance has found again.
+func (l *outLink) resume() error {
+	d := l.events
+	r := &d.chunk.Records[d.record]
+	if r.First+event.SequenceNumber(d.index) != d.next {
+		return &hub.Error{Kind: hub.Internal, Entity: d.path, Text: "An event was removed while it was being sent."}
+	}
+	e, err := d.stored.At(d.index)
+	if err != nil {
+		return &hub.Error{Kind: hub.Corrupt, Entity: d.path, Text: "A stored event can't be read.", Err: err}
+	}
+	d.prefix = len(d.half.prefix)
+	d.large = make([]byte, 0, d.prefix+len(e.Sections))
+	d.large = append(append(d.large, d.half.prefix...), e.Sections...)
+	l.sending = d.large[d.half.sent:]
+	d.half = nil
+	d.index++
+	d.next++
 	return nil
 }
 
