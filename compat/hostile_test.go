@@ -169,11 +169,8 @@ func (s *siege) awaitReason(addr, reason string) {
 	mark := "peer=" + addr + " "
 	for deadline := time.Now().Add(2*time.Minute + patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		for line := range strings.Lines(s.Log()) {
-			if strings.Contains(line, mark) && strings.Contains(line, "connection ended") {
-				if !strings.Contains(line, reason) {
-					s.t.Errorf("want %q in the log's %s", reason, line)
-				}
-				return
+			if strings.Contains(line, mark) && strings.Contains(line, "connection ended") && strings.Contains(line, reason) {
+				return // an earlier peer may have had the same port, and another reason
 			}
 		}
 	}
