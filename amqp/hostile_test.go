@@ -11,6 +11,8 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http/httptest"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -330,6 +332,55 @@ func TestLargeEventsPutAside(t *testing.T) {
 			parts[i] = nil
 		}
 	}
+}
+
+// TestSparingReceivers: receivers that take one event of the many that were read
+// with it, and then give no credit, hold little memory all together.
+func TestSparingReceivers(t *testing.T) {
+	b := start(t)
+	b.hub("h", 4)
+	producer := b.producer("h")
+	for i := range 4 * 8 {
+		b.send(producer, fmt.Sprint(i%4), slices.Repeat([]string{strings.Repeat("x", 1000)}, 100)...)
+	}
+	addr := b.addr
+	b.down()
+	b.up(addr) // so that nothing is in memory yet, which receivers could share
+	h, err := b.ns.EventHub("h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	live := func() uint64 {
+		runtime.GC()
+		runtime.GC() // what pools keep
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := live()
+	const groups, each = 19, 20 // with 128 KiB each, this is twice what all may hold
+	for g := range groups {
+		name := fmt.Sprint("g", g)
+		if err := h.CreateGroup(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+		p := b.dial()
+		p.open(&wire.Open{ContainerID: "c", MaxFrameSize: 65536})
+		p.login(goodToken("h"), "h")
+		for i := range uint32(each) {
+			p.attachReceiver(i, fmt.Sprintf("h/ConsumerGroups/%s/Partitions/%d", name, i%4))
+			p.credit(i, 1)
+			p.want(wire.DescTransfer)
+		}
+	}
+	const want = 30 << 20
+	var now uint64
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if now = live(); now < before+want { // what is being read ahead is given back soon
+			return
+		}
+	}
+	t.Errorf("%d receivers without credit hold %d MB", groups*each, (now-before)>>20)
 }
 
 // TestWithoutReading: a peer that sends requests and reads no reply is not read

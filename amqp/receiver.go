@@ -63,7 +63,7 @@ type delivery struct {
 	large    []byte // an event of several frames, put together
 	prefix   int    // its bytes before the sections as they are stored
 	half     *half  // an event of which a part has been sent, and that has to be read again
-	held     int64  // what is counted in Server.large
+	held     int64  // what is counted in Server.held
 
 	sentEvents, sentBytes int64 // not in the metrics yet
 }
@@ -328,7 +328,7 @@ func (l *outLink) advance() (bool, error) {
 func (l *outLink) enter(chunk *event.Chunk) error {
 	d := l.events
 	d.chunk, d.ahead, d.record = chunk, nil, 0
-	if d.slow && !d.fetching && d.stop == nil && l.s.c.srv.large.Load() <= maxLarge { // while this one is sent
+	if d.slow && !d.fetching && d.stop == nil && l.s.c.srv.held.Load() <= maxHeld { // while this one is sent
 		l.fetchAt(chunk.Next())
 	}
 	return l.openRecord()
@@ -608,32 +608,31 @@ func (l *outLink) deliverLarge(r *event.Record, e *message.Event) error {
 	return nil
 }
 
-// hold counts what the link holds of large events.
+// hold counts what the link holds.
 func (l *outLink) hold() {
 	d := l.events
 	n := int64(cap(d.large))
 	for _, c := range []*event.Chunk{d.chunk, d.ahead} {
-		if c != nil && len(c.Records) == 1 { // else it is of about fetchBytes
-			n += int64(len(c.Records[0].Body))
+		if c != nil {
+			n += c.Size()
 		}
 	}
-	if n <= 3*fetchBytes { // what a receiver of small events holds
-		n = 0
+	if n != d.held {
+		l.s.c.srv.held.Add(n - d.held)
+		d.held = n
 	}
-	l.s.c.srv.large.Add(n - d.held)
-	d.held = n
 }
 
-// relieve lets a link that has to wait put aside what it holds of large events,
-// if all links together hold too much. It reads them again when it goes on: a
-// peer that doesn't read, or gives no credit, must not cost megabytes.
+// relieve lets a link that has to wait put aside what it holds, if all links
+// together hold too much. It reads that again when it goes on: a peer that doesn't
+// read, or gives no credit, must not cost megabytes, nor thousands of them 64 KiB.
 func (l *outLink) relieve() {
 	d := l.events
 	if d == nil || d.reader == nil || l.s.out[l.handle] != l {
 		return
 	}
 	l.hold()
-	if d.held == 0 || l.s.c.srv.large.Load() <= maxLarge {
+	if d.held == 0 || l.s.c.srv.held.Load() <= maxHeld {
 		return
 	}
 	if l.sending != nil { // the event is the one before next

@@ -47,9 +47,9 @@ const (
 	maxPartial    = 16 << 20
 	maxPartialAll = 64 << 20
 
-	// maxLarge is how many bytes of large events receivers hold, all together,
-	// while their peers keep them waiting. Beyond it they read them again.
-	maxLarge = 24 << 20
+	// maxHeld is how many bytes of events receivers hold, all together, while
+	// their peers keep them waiting. Beyond it they read them again.
+	maxHeld = 24 << 20
 
 	// handshakeTimeout is how long a peer may take until its open.
 	handshakeTimeout = 20 * time.Second
@@ -69,7 +69,7 @@ type Server struct {
 
 	unacked atomic.Int64 // bytes appended and not acknowledged, of all connections
 	partial atomic.Int64 // bytes of messages received in part, of all connections
-	large   atomic.Int64 // bytes of large events that receivers hold, of all connections
+	held    atomic.Int64 // bytes of events that receivers hold, of all connections
 
 	wg      sync.WaitGroup
 	mu      sync.Mutex

@@ -26,6 +26,15 @@ func (c *Chunk) Add(h *Header, body []byte) {
 // Empty tells whether there is nothing in it: the reader stands at the tail.
 func (c *Chunk) Empty() bool { return len(c.Records) == 0 }
 
+// Size is how much memory the chunk keeps.
+func (c *Chunk) Size() int64 {
+	n := int64(0)
+	for _, s := range c.slabs {
+		n += int64(len(s.B))
+	}
+	return n
+}
+
 // Next is the sequence number that follows the chunk's last event, for a chunk
 // that is not empty.
 func (c *Chunk) Next() SequenceNumber { return c.Records[len(c.Records)-1].Next() }
