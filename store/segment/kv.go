@@ -133,7 +133,7 @@ func guard(fn func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("the database is damaged: %v", p)
+			err = fmt.Errorf("the database %s is damaged: %v", kvFile, p)
 		}
 	}()
 	return fn()
