@@ -20,7 +20,9 @@ import (
 //	branch: position u32, key size u32, page u64
 //	leaf:   flags u32, position u32, key size u32, value size u32
 //
-// A position counts from its element. A value with flag 1 is a bucket: its root
+// A position counts from its element. Keys and values follow each other without a
+// gap, and a page within a value ends with them: that a page has more elements than
+// it says is seen by that. A value with flag 1 is a bucket: its root
 // page u64, a sequence u64 and, if the root is 0, a leaf page within the value.
 const (
 	pageHead    = 16
@@ -88,6 +90,7 @@ func (w *pageWalk) elements(b []byte, outer bool) error {
 		return fmt.Errorf("it is of kind %d, with %d elements in %d bytes", kind, count, len(b))
 	}
 	var last []byte
+	next := uint64(pageHead + pageElement*count)
 	for i := range count {
 		at := pageHead + pageElement*i
 		var pos, key, value uint32
@@ -97,7 +100,10 @@ func (w *pageWalk) elements(b []byte, outer bool) error {
 			pos, key, value = le.Uint32(b[at+4:]), le.Uint32(b[at+8:]), le.Uint32(b[at+12:])
 		}
 		from := uint64(at) + uint64(pos)
-		if from+uint64(key)+uint64(value) > uint64(len(b)) {
+		if from != next {
+			return fmt.Errorf("element %d does not follow on those before it", i)
+		}
+		if next += uint64(key) + uint64(value); next > uint64(len(b)) {
 			return fmt.Errorf("element %d reaches beyond it", i)
 		}
 		k := b[from : from+uint64(key)]
@@ -114,6 +120,9 @@ func (w *pageWalk) elements(b []byte, outer bool) error {
 		if err != nil {
 			return err
 		}
+	}
+	if rest := b[next:]; len(rest) > 0 && (!outer || count == 0 && len(bytes.TrimLeft(rest, "\x00")) > 0) {
+		return fmt.Errorf("it has more than the %d elements that it tells of", count)
 	}
 	return nil
 }
