@@ -38,15 +38,22 @@ type siege struct {
 
 	mu    sync.Mutex
 	peers []io.Closer       // of the case under way
+	since int               // where the log was when that began
 	stay  []io.Closer       // until the end
-	later map[string]string // why the broker is to close a peer in the end, by address
+	later map[string]ending // how the broker is to close a peer in the end, by address
+}
+
+// ending is the reason that the log gives for closing a peer.
+type ending struct {
+	reason string
+	since  int // where the log was before that
 }
 
 // TestHostilePeersStayCheap lets all kinds of peers misuse the real binary: its
 // memory stays bounded, whom it closes it names in its log, and a client that
 // behaves notices nothing.
 func TestHostilePeersStayCheap(t *testing.T) {
-	s := &siege{Broker: Start(t), t: t, more: make(chan struct{}, 1), later: map[string]string{}}
+	s := &siege{Broker: Start(t), t: t, more: make(chan struct{}, 1), later: map[string]ending{}}
 	s.Hub("steady", 1)
 	ctx, stop := context.WithCancel(t.Context())
 	var client sync.WaitGroup
@@ -69,11 +76,13 @@ func TestHostilePeersStayCheap(t *testing.T) {
 		{"requests whose answers nobody reads", (*siege).deaf},
 		{"receivers that stop reading", (*siege).stalled},
 		{"receivers that stop reading large events", (*siege).stalledLarge},
+		{"receivers that take one event each", (*siege).sparing},
 		{"huge HTTP headers", (*siege).headers},
 		{"slow HTTP headers", (*siege).slowHeaders},
 		{"slow HTTP bodies", (*siege).slowBodies},
 	} {
 		s.resetPeak()
+		s.since = len(s.Log())
 		c.run(s)
 		if t.Failed() {
 			t.Fatal(c.name)
@@ -90,8 +99,8 @@ func TestHostilePeersStayCheap(t *testing.T) {
 	if testing.Short() {
 		return // what follows are limits of two minutes
 	}
-	for addr, reason := range s.later {
-		s.awaitReason(addr, reason)
+	for addr, x := range s.later {
+		s.awaitReason(addr, x.reason, x.since)
 	}
 	s.awaitTrips(20)
 }
@@ -163,18 +172,25 @@ func (s *siege) awaitTrips(n int64) {
 	}
 }
 
-// awaitReason waits for the line in the log that says why a peer was closed.
-func (s *siege) awaitReason(addr, reason string) {
+// awaitReason waits for a line in the log that says why a peer was closed. An
+// address may have had other peers, at other doors or before: since is where in the
+// log to look from.
+func (s *siege) awaitReason(addr, reason string, since int) {
 	s.t.Helper()
 	mark := "peer=" + addr + " "
-	for deadline := time.Now().Add(2*time.Minute + patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		for line := range strings.Lines(s.Log()) {
-			if strings.Contains(line, mark) && strings.Contains(line, "connection ended") && strings.Contains(line, reason) {
-				return // an earlier peer may have had the same port, and another reason
+	var ends []string
+	for deadline := time.Now().Add(2*time.Minute + patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		ends = nil
+		for line := range strings.Lines(s.Log()[since:]) {
+			if strings.Contains(line, mark) && strings.Contains(line, "connection ended") {
+				if strings.Contains(line, reason) {
+					return
+				}
+				ends = append(ends, line)
 			}
 		}
 	}
-	s.t.Fatalf("the log does not say %q of %s", reason, addr)
+	s.t.Fatalf("the log does not say %q of %s, but %q", reason, addr, ends)
 }
 
 // memory is the broker's resident memory, and the most since resetPeak.
@@ -224,7 +240,7 @@ func (s *siege) keep(nc net.Conn, reason string) {
 	defer s.mu.Unlock()
 	s.peers = s.peers[:len(s.peers)-1]
 	s.stay = append(s.stay, nc)
-	s.later[nc.LocalAddr().String()] = reason
+	s.later[nc.LocalAddr().String()] = ending{reason, s.since}
 }
 
 // write sends bytes to a broker that may close the connection at any time.
@@ -258,13 +274,14 @@ func (s *siege) garbage() {
 	noise := make([]byte, 10_000)
 	rand.NewChaCha8([32]byte{1}).Read(noise) //nolint:errcheck // never fails
 	var all sync.WaitGroup
-	reasons := map[string]string{}
+	type peer struct{ addr, reason string } // an address may be in use at two doors
+	var ends []peer
 	send := func(addr string, b []byte, reason string) {
 		nc := s.dial(addr)
 		write(nc, b)
 		all.Go(func() { s.awaitClosed(nc) }) // the broker gives each some time to answer
 		if reason != "" {
-			reasons[nc.LocalAddr().String()] = reason
+			ends = append(ends, peer{nc.LocalAddr().String(), reason})
 		}
 	}
 	huge := append(binary.BigEndian.AppendUint32(nil, 1<<31), 2, 0, 0, 0)
@@ -293,8 +310,8 @@ func (s *siege) garbage() {
 		}
 	}
 	all.Wait()
-	for addr, reason := range reasons {
-		s.awaitReason(addr, reason)
+	for _, p := range ends {
+		s.awaitReason(p.addr, p.reason, s.since)
 	}
 }
 
@@ -337,7 +354,7 @@ func (s *siege) announced() {
 	}
 	all.Wait()
 	for _, addr := range refused {
-		s.awaitReason(addr, "too large")
+		s.awaitReason(addr, "too large", s.since)
 	}
 	for range 1000 {
 		write(s.dial(s.AMQP), opened, []byte{0, 1, 0, 0, 2, 0, 0, 0}, make([]byte, 5000))
@@ -475,10 +492,10 @@ func (s *siege) deaf() {
 	}
 }
 
-// fill makes a hub with four partitions of so many events.
-func (s *siege) fill(name string, events, size int) {
+// fill makes a hub whose partitions have so many events each.
+func (s *siege) fill(name string, partitions, events, size int) {
 	s.t.Helper()
-	s.Hub(name, 4)
+	s.Hub(name, partitions)
 	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
 	p, err := eventhubs.NewProducerClientFromConnectionString(s.ConnectionString, name, nil)
@@ -487,7 +504,7 @@ func (s *siege) fill(name string, events, size int) {
 	}
 	defer closeSoon(p)
 	body := make([]byte, size)
-	for partition := range 4 {
+	for partition := range partitions {
 		for left := events; left > 0; {
 			batch, err := p.NewEventDataBatch(ctx, &eventhubs.EventDataBatchOptions{PartitionID: new(strconv.Itoa(partition))})
 			if err != nil {
@@ -570,13 +587,43 @@ func (s *siege) stall(hub string, groups int) {
 }
 
 func (s *siege) stalled() {
-	s.fill("small", 16_000, 1000)
+	s.fill("small", 4, 16_000, 1000)
 	s.stall("small", 10)
 }
 
 func (s *siege) stalledLarge() {
-	s.fill("large", 16, 1_000_000)
+	s.fill("large", 4, 16, 1_000_000)
 	s.stall("large", 10)
+}
+
+// sparing: thousands of receivers on few connections, each of which takes one event
+// of many that are read at once, and then gives no more credit.
+func (s *siege) sparing() {
+	const hub, partitions = "sparing", 32
+	s.fill(hub, partitions, 2000, 1000)
+	for g := range 19 { // beside the default group, as many as a hub may have
+		group := fmt.Sprint("group", g)
+		if _, err := s.Admin().CreateGroup(s.t.Context(), hub, group); err != nil {
+			s.t.Fatal(err)
+		}
+		session := s.session(s.connect(s.dial(s.AMQP)))
+		ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+		defer cancel()
+		for i := range 5 * partitions {
+			r, err := session.NewReceiver(ctx, fmt.Sprintf("%s/ConsumerGroups/%s/Partitions/%d", hub, group, i%partitions), &goamqp.ReceiverOptions{
+				Credit: -1, Filters: []goamqp.LinkFilter{goamqp.NewSelectorFilter("amqp.annotation.x-opt-offset > '-1'")},
+			})
+			if err == nil {
+				err = r.IssueCredit(1)
+			}
+			if err == nil {
+				_, err = r.Receive(ctx, nil)
+			}
+			if err != nil {
+				s.t.Fatal(err)
+			}
+		}
+	}
 }
 
 // headers: a request whose headers are too large is refused, and those that are
