@@ -77,12 +77,12 @@ func (p *Parsed) Parse(msg []byte) error {
 	if len(msg) == 0 {
 		return ErrEmpty
 	}
-	if head, n, ok := dataHead(msg); ok && head+n == len(msg) { // a body and nothing else
-		p.addRun(msg)
-		return nil
-	}
 	run := msg[:0]
 	for rest := msg; len(rest) > 0; {
+		if n := plain(rest); n > 0 {
+			run, rest = run[:len(run)+n], rest[n:]
+			continue
+		}
 		s, after, err := Next(rest)
 		if err != nil {
 			return err

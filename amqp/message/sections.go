@@ -46,6 +46,50 @@ func Data(b []byte) (body []byte, size int, ok bool) {
 	return b[head : head+n : head+n], head + n, true
 }
 
+// plain returns the length of the section at the head of b, if it is one that
+// is stored as it came, in the form that clients write it in, whole, and what
+// [Next] would accept; else 0.
+func plain(b []byte) int {
+	const fixed = 3
+	if len(b) < fixed+2 || b[0] != wire.CodeDescribed || b[1] != wire.CodeSmallUlong {
+		return 0
+	}
+	format := b[fixed]
+	switch b[2] {
+	case wire.DescData:
+		if head, n, ok := dataHead(b); ok {
+			return head + n
+		}
+		return 0
+	case wire.DescProperties:
+		if format != wire.CodeList8 && format != wire.CodeList32 {
+			return 0
+		}
+	case wire.DescAppProperties:
+		if format != wire.CodeMap8 && format != wire.CodeMap32 {
+			return 0
+		}
+	default:
+		return 0
+	}
+	var head, size, count, width int
+	if format>>4 == wire.CodeList8>>4 {
+		head, size, width = fixed+2, int(b[fixed+1]), 1
+	} else if len(b) >= fixed+5 {
+		head, size, width = fixed+5, int(binary.BigEndian.Uint32(b[fixed+1:])), 4
+	}
+	if size < width || size > len(b)-head {
+		return 0
+	}
+	if count = int(b[head]); width == 4 {
+		count = int(binary.BigEndian.Uint32(b[head:]))
+	}
+	if count < 0 || count > size-width || b[2] == wire.DescAppProperties && count%2 != 0 {
+		return 0
+	}
+	return head + size
+}
+
 // Next returns the section at the head of b and what follows it.
 func Next(b []byte) (s Section, rest []byte, err error) {
 	// The common form first: a small ulong as descriptor.
