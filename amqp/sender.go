@@ -229,6 +229,9 @@ func (l *inLink) partly(n int64) error {
 
 // began counts n bytes more, or less, of messages that have been received in part.
 func (c *conn) began(n int64) {
+	if n == 0 { // most messages come whole
+		return
+	}
 	c.partial.Add(n)
 	c.srv.partial.Add(n)
 }

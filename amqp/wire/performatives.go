@@ -1,6 +1,9 @@
 package wire
 
-import "math"
+import (
+	"encoding/binary"
+	"math"
+)
 
 // Descriptors of performatives, of SASL frames, and of what they contain.
 const (
@@ -433,6 +436,14 @@ type Transfer struct {
 
 // Decode reads the fields.
 func (x *Transfer) Decode(list Items) error {
+	if x.decodeCommon(list) {
+		return nil
+	}
+	*x = Transfer{}
+	return x.decodeAny(list)
+}
+
+func (x *Transfer) decodeAny(list Items) error {
 	f := fields{it: list}
 	x.Handle = f.need("handle")
 	x.DeliveryID = f.uint()
@@ -444,6 +455,73 @@ func (x *Transfer) Decode(list Items) error {
 	f.next() // resume
 	x.Aborted = f.bool()
 	return f.err
+}
+
+// decodeCommon reads a transfer in the forms that clients write, and tells
+// whether it was one: single messages come with one each.
+func (x *Transfer) decodeCommon(list Items) bool {
+	b := list.rest
+	for i := range list.left {
+		if len(b) == 0 {
+			return false
+		}
+		code, size := b[0], 1
+		var o Optional
+		switch code {
+		case CodeNull:
+		case CodeUint0, CodeTrue, CodeFalse:
+			o.Set = true
+		case CodeSmallUint:
+			if size = 2; len(b) < size {
+				return false
+			}
+			o = Optional{uint32(b[1]), true}
+		case CodeUint:
+			if size = 5; len(b) < size {
+				return false
+			}
+			o = Optional{binary.BigEndian.Uint32(b[1:]), true}
+		case CodeBinary8:
+			if i != 2 || len(b) < 2 || len(b) < 2+int(b[1]) {
+				return false
+			}
+			size = 2 + int(b[1])
+		default:
+			return false
+		}
+		b = b[size:]
+		number := code == CodeNull || code == CodeUint0 || code == CodeSmallUint || code == CodeUint
+		truth := code == CodeNull || code == CodeTrue || code == CodeFalse
+		switch i {
+		case 0:
+			if !number || !o.Set {
+				return false
+			}
+			x.Handle = o.Value
+		case 1, 3:
+			if !number {
+				return false
+			}
+			if i == 1 {
+				x.DeliveryID = o
+			} else {
+				x.MessageFormat = o
+			}
+		case 4, 5, 9:
+			if !truth {
+				return false
+			}
+			switch i {
+			case 4:
+				x.Settled = code == CodeTrue
+			case 5:
+				x.More = code == CodeTrue
+			default:
+				x.Aborted = code == CodeTrue
+			}
+		}
+	}
+	return list.left > 0
 }
 
 // Disposition is the performative disposition.
