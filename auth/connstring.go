@@ -131,7 +131,7 @@ func (c *ConnectionString) readEndpoint(value string) error {
 	if u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
 		return bad("must have nothing but a host and a port; a hub belongs in " + partEntity)
 	}
-	if c.Host = u.Hostname(); c.Host == "" || strings.ContainsAny(c.Host, "%[]") && net.ParseIP(c.Host) == nil {
+	if c.Host = u.Hostname(); c.Host == "" || strings.ContainsAny(c.Host, ":%[]") && net.ParseIP(c.Host) == nil {
 		return bad("has no valid host")
 	}
 	if p := u.Port(); p != "" {

@@ -67,6 +67,7 @@ func TestParseConnectionStringNamesTheFault(t *testing.T) {
 		"Endpoint=sb://h:0;SharedAccessKeyName=n;SharedAccessKey=KEY":        partEndpoint,
 		"Endpoint=sb://h:65536;SharedAccessKeyName=n;SharedAccessKey=KEY":    partEndpoint,
 		"Endpoint=sb://h:x;SharedAccessKeyName=n;SharedAccessKey=KEY":        partEndpoint,
+		"Endpoint=sb://::;SharedAccessKeyName=n;SharedAccessKey=KEY":         partEndpoint,
 		"Endpoint=sb://h;SharedAccessKey=KEY":                                partKeyName,
 		"Endpoint=sb://h;SharedAccessKeyName=n":                              partKey,
 		"Endpoint=sb://h;SharedAccessKeyName=n;SharedAccessKey=":             partKey,

@@ -165,7 +165,7 @@ func FuzzConnectionString(f *testing.F) {
 		"Endpoint=sb://ns.example.net:5671/;SharedAccessKeyName=n;SharedAccessKey=k==;EntityPath=hub",
 		"endpoint=sb://[::1]/;SharedAccessSignature=SharedAccessSignature sr=a&sig=b&se=1&skn=c",
 		"Endpoint=sb://[fe80::1%25eth0]:1;SharedAccessKeyName=n;SharedAccessKey=k",
-		"Endpoint=sb://h:99999;;=;SharedAccessKey", "Endpoint=sb://h%2f;SharedAccessKeyName=n;SharedAccessKey=k",
+		"Endpoint=sb://h:99999;;=;SharedAccessKey", "Endpoint=sb://::;SharedAccessKeyName=n;SharedAccessKey=k", "Endpoint=sb://h%2f;SharedAccessKeyName=n;SharedAccessKey=k",
 		"Endpoint=sb://u:p@h;SharedAccessKeyName=n;SharedAccessKey=k", " ; ; ", "Endpoint=sb://h;SharedAccessKeyName=n;SharedAccessKey=k;SharedAccessKey=k",
 		"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=AAAA;BlobEndpoint=http://127.0.0.1:10000/devstoreaccount1;",
 		"Endpoint=sb://h;SharedAccessKeyName=n;SharedAccessKey=k;EntityPath=/a//b/;OperationTimeout=x",
