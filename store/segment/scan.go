@@ -52,6 +52,16 @@ func (sc *scanner) window(off int64, n int) ([]byte, error) {
 	return sc.buf[:n], nil
 }
 
+// ahead returns what is in memory from off on, after reading more if that is
+// less than a frame's beginning. It is valid until the next call.
+func (sc *scanner) ahead(off int64) ([]byte, error) {
+	b, err := sc.window(off, frameOverhead)
+	if err != nil || len(b) == 0 {
+		return nil, err
+	}
+	return sc.buf[off-sc.base:], nil
+}
+
 // found is one frame, with views into the scanner's buffer.
 type found struct {
 	frame
@@ -135,7 +145,9 @@ var magicBytes = binary.LittleEndian.AppendUint32(nil, frameMagic)
 func (sc *scanner) resync(off int64, x *found) error {
 	off = (off + frameAlign - 1) &^ (frameAlign - 1)
 	for off < sc.end {
-		b, err := sc.window(off, sc.step)
+		// Between here and the next frame there may be thousands that were written
+		// before the file was used again: each is looked at where it is in memory.
+		b, err := sc.ahead(off)
 		if err != nil {
 			return err
 		}
