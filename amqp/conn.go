@@ -506,5 +506,5 @@ func (c *conn) logEnd() {
 	if c.bad {
 		level = slog.LevelWarn
 	}
-	c.log.Log(context.Background(), level, "connection ended", "reason", c.reason, "container", c.peer.ContainerID, "after", c.now.Sub(c.opened).Round(time.Millisecond))
+	c.log.Log(context.Background(), level, "connection ended", "reason", c.reason, "after", c.now.Sub(c.opened).Round(time.Millisecond))
 }
