@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // ConnectionString is what an Event Hubs connection string says. It has either
@@ -70,7 +71,7 @@ func ParseConnectionString(s string) (ConnectionString, error) {
 	if err := c.checkSecret(); err != nil {
 		return ConnectionString{}, err
 	}
-	c.EntityPath = strings.Trim(values[partEntity], "/")
+	c.EntityPath = strings.TrimFunc(values[partEntity], func(r rune) bool { return r == '/' || unicode.IsSpace(r) })
 	switch flag := strings.ToLower(values[partEmulator]); flag {
 	case "", "false":
 	case "true":

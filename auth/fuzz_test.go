@@ -168,7 +168,7 @@ func FuzzConnectionString(f *testing.F) {
 		"Endpoint=sb://h:99999;;=;SharedAccessKey", "Endpoint=sb://::;SharedAccessKeyName=n;SharedAccessKey=k", "Endpoint=sb://h%2f;SharedAccessKeyName=n;SharedAccessKey=k",
 		"Endpoint=sb://u:p@h;SharedAccessKeyName=n;SharedAccessKey=k", " ; ; ", "Endpoint=sb://h;SharedAccessKeyName=n;SharedAccessKey=k;SharedAccessKey=k",
 		"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=AAAA;BlobEndpoint=http://127.0.0.1:10000/devstoreaccount1;",
-		"Endpoint=sb://h;SharedAccessKeyName=n;SharedAccessKey=k;EntityPath=/a//b/;OperationTimeout=x",
+		"Endpoint=sb://h;SharedAccessKeyName=n;SharedAccessKey=k;EntityPath=/a//b/ /;OperationTimeout=x",
 	} {
 		f.Add(seed)
 	}
