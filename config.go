@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -204,19 +206,15 @@ func (f *configFile) readOwn(n *yaml.Node) error {
 		"namespaces": func(n *yaml.Node) error {
 			return f.items(n, "namespaces", func(item *yaml.Node) error {
 				ns := Namespace{at: f.at(item)}
-				err := f.fields(item, "a namespace", map[string]func(*yaml.Node) error{
-					"name":  f.text(&ns.Name, "the name of a namespace"),
-					"rules": f.readRules(&ns.Rules),
-					"hubs":  f.readHubs(&ns.Hubs),
-				})
+				known := f.namespaceFields(&ns)
+				known["name"] = f.text(&ns.Name, "the name of a namespace")
+				err := f.fields(item, "a namespace", known)
 				f.namespaces = append(f.namespaces, ns)
 				return err
 			})
 		},
-		// The default namespace, without the ceremony.
-		"hubs":  f.readHubs(&first.Hubs),
-		"rules": f.readRules(&first.Rules),
 	}
+	maps.Copy(known, f.namespaceFields(&first)) // the default namespace, without the ceremony
 	for _, s := range Settings() {
 		if s.Name == configSetting {
 			continue
@@ -231,10 +229,58 @@ func (f *configFile) readOwn(n *yaml.Node) error {
 	if err := f.fields(n, "the configuration", known); err != nil {
 		return err
 	}
-	if len(first.Hubs) > 0 || len(first.Rules) > 0 {
+	if !reflect.DeepEqual(first, Namespace{}) {
 		f.namespaces = append(f.namespaces, first)
 	}
 	return nil
+}
+
+// namespaceFields are the keys of a namespace, but for its name.
+func (f *configFile) namespaceFields(ns *Namespace) map[string]func(*yaml.Node) error {
+	return map[string]func(*yaml.Node) error{
+		"rules":            f.readRules(&ns.Rules),
+		"hubs":             f.readHubs(&ns.Hubs),
+		"tier":             f.readTier(&ns.Tier),
+		"capacity":         f.readUnits(&ns.Capacity, "the capacity"),
+		"auto-inflate":     f.readAutoInflate(&ns.AutoInflate),
+		"maximum-capacity": f.readUnits(&ns.MaximumCapacity, "the maximum capacity"),
+	}
+}
+
+func (f *configFile) readTier(to *hub.Tier) func(*yaml.Node) error {
+	return func(n *yaml.Node) error {
+		var s string
+		err := f.text(&s, "the tier")(n)
+		if err != nil {
+			return err
+		}
+		if *to, err = hub.ParseTier(s); err != nil {
+			return f.fail(n, "%v", err)
+		}
+		return nil
+	}
+}
+
+func (f *configFile) readUnits(to *int, what string) func(*yaml.Node) error {
+	return func(n *yaml.Node) error {
+		v, err := strconv.Atoi(n.Value)
+		if n.Kind != yaml.ScalarNode || err != nil || v < 1 || v > 1000 {
+			return f.fail(n, "%s is a number of units, 1 or more, not %s", what, kindOf(n))
+		}
+		*to = v
+		return nil
+	}
+}
+
+func (f *configFile) readAutoInflate(to **bool) func(*yaml.Node) error {
+	return func(n *yaml.Node) error {
+		v, err := parseSwitch(n.Value)
+		if n.Kind != yaml.ScalarNode || err != nil {
+			return f.fail(n, "auto-inflate is on or off, not %s", kindOf(n))
+		}
+		*to = &v
+		return nil
+	}
 }
 
 func (f *configFile) readHubs(to *[]EventHub) func(*yaml.Node) error {

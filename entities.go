@@ -83,8 +83,18 @@ func findNamespace(all *hub.Namespaces, name string) *hub.Namespace {
 func makeNamespace(ctx context.Context, all *hub.Namespaces, want Namespace) error {
 	ns := findNamespace(all, want.Name)
 	if ns == nil {
+		s := hub.NamespaceSettings{}
+		want.change(&s)
 		var err error
-		if ns, err = all.Create(ctx, want.Name); err != nil {
+		if ns, err = all.Create(ctx, want.Name, s); err != nil {
+			return fmt.Errorf("%s%w", want.at, err)
+		}
+	} else if s := ns.Settings(); want.change(&s) {
+		err := ns.Update(ctx, func(s *hub.NamespaceSettings) error {
+			want.change(s)
+			return nil
+		})
+		if err != nil {
 			return fmt.Errorf("%s%w", want.at, err)
 		}
 	}
@@ -94,6 +104,28 @@ func makeNamespace(ctx context.Context, all *hub.Namespaces, want Namespace) err
 		}
 	}
 	return nil
+}
+
+// change puts what is asked for into s, and tells whether that differs.
+func (n *Namespace) change(s *hub.NamespaceSettings) bool {
+	before := *s
+	if n.Tier != "" {
+		s.Tier = n.Tier
+	}
+	if n.AutoInflate != nil {
+		s.AutoInflate = *n.AutoInflate
+	}
+	if n.MaximumCapacity != 0 {
+		s.MaximumCapacity = n.MaximumCapacity
+	}
+	switch {
+	case n.Capacity == 0:
+	case s.AutoInflate && s.Tier == before.Tier:
+		s.Capacity = max(s.Capacity, n.Capacity)
+	default:
+		s.Capacity = n.Capacity
+	}
+	return s.Tier != before.Tier || s.Capacity != before.Capacity || s.AutoInflate != before.AutoInflate || s.MaximumCapacity != before.MaximumCapacity
 }
 
 func makeHub(ctx context.Context, ns *hub.Namespace, want EventHub) error {

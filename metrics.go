@@ -31,6 +31,8 @@ var (
 	activeConnections = describeMetric("active_connections", "Connections that are open.", namespaceLabels)
 	connectionsOpened = describeMetric("connections_opened_total", "Connections opened.", namespaceLabels)
 	connectionsClosed = describeMetric("connections_closed_total", "Connections closed.", namespaceLabels)
+	capacity          = describeMetric("capacity_units", "Units of the namespace's tier: throughput units, for one.", append(namespaceLabels, "tier"))
+	inflations        = describeMetric("auto_inflations_total", "Steps of auto-inflate.", namespaceLabels)
 	firstSequence     = describeMetric("partition_first_sequence_number", "Sequence number of the oldest event retained.", partitionLabels)
 	lastSequence      = describeMetric("partition_last_sequence_number", "Sequence number of the newest event, -1 if there never was one.", partitionLabels)
 	partitionSize     = describeMetric("partition_size_bytes", "Bytes on disk of the events retained.", partitionLabels)
@@ -82,6 +84,9 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		gauge(to, activeConnections, float64(m.ActiveConnections.Load()), ns.Name)
 		counter(to, connectionsOpened, m.ConnectionsOpened.Load(), ns.Name)
 		counter(to, connectionsClosed, m.ConnectionsClosed.Load(), ns.Name)
+		s := ns.Settings()
+		gauge(to, capacity, float64(s.Capacity), ns.Name, string(s.Tier))
+		counter(to, inflations, m.Inflations.Load(), ns.Name)
 		for _, h := range ns.EventHubs() {
 			c.collectHub(ctx, to, ns, h)
 		}

@@ -90,6 +90,13 @@ type Namespace struct {
 	// are not stored, so that a key that is taken out of the file is gone.
 	Rules []hub.Rule
 	Hubs  []EventHub
+	// Tier, Capacity, AutoInflate and MaximumCapacity are as in
+	// hub.NamespaceSettings. Those that are given become the namespace's; a
+	// capacity that auto-inflate has raised stays.
+	Tier            hub.Tier
+	Capacity        int
+	AutoInflate     *bool
+	MaximumCapacity int
 
 	at position
 }

@@ -2,7 +2,18 @@ package admin
 
 import (
 	"time"
+
+	"github.com/millrace/millrace/hub"
 )
+
+// Tiers returns the names of all tiers.
+func Tiers() []string {
+	var names []string
+	for _, t := range hub.Tiers() {
+		names = append(names, string(t))
+	}
+	return names
+}
 
 // Root is the path below which everything lies.
 const Root = "/admin/v1/"
@@ -32,15 +43,54 @@ type Status struct {
 	Connections int64             `json:"connections"`
 }
 
+// Namespace describes a namespace.
+type Namespace struct {
+	Name string `json:"name"`
+	// Default says that hosts which name no namespace mean this one.
+	Default bool   `json:"default"`
+	Tier    string `json:"tier"`
+	// Capacity is in the tier's units, one of which is a Unit, such as
+	// "throughput unit"; that is "" if the tier has none.
+	Capacity        int    `json:"capacity"`
+	Unit            string `json:"unit,omitempty"`
+	AutoInflate     bool   `json:"autoInflate"`
+	MaximumCapacity int    `json:"maximumCapacity,omitempty"` // of auto-inflate
+	Hubs            int    `json:"hubs"`
+	Partitions      int    `json:"partitions"`
+	Connections     int64  `json:"connections"`
+	// Throttled is how many requests were told to come again since the start.
+	Throttled int64     `json:"throttledRequests"`
+	Created   time.Time `json:"created"`
+	Updated   time.Time `json:"updated"`
+}
+
+// NewNamespace asks for a namespace.
+type NewNamespace struct {
+	Name string `json:"name"`
+	NamespaceChange
+}
+
+// NamespaceChange says what becomes of a namespace; what is nil stays. A change
+// of the tier makes the capacity 1 unless it is set, too.
+type NamespaceChange struct {
+	Tier            *string `json:"tier,omitempty"`
+	Capacity        *int    `json:"capacity,omitempty"`
+	AutoInflate     *bool   `json:"autoInflate,omitempty"`
+	MaximumCapacity *int    `json:"maximumCapacity,omitempty"`
+}
+
 // Hub describes an event hub.
 type Hub struct {
 	Namespace  string    `json:"namespace"`
 	Name       string    `json:"name"`
 	Partitions int       `json:"partitions"`
 	Retention  Retention `json:"retention"`
-	Groups     []string  `json:"groups"` // $Default first
-	Created    time.Time `json:"created"`
-	Updated    time.Time `json:"updated"`
+	// Status is Active, Disabled, SendDisabled or ReceiveDisabled.
+	Status   string    `json:"status"`
+	Metadata string    `json:"metadata,omitempty"`
+	Groups   []string  `json:"groups"` // $Default first
+	Created  time.Time `json:"created"`
+	Updated  time.Time `json:"updated"`
 }
 
 // NewHub asks for an event hub.
@@ -48,10 +98,12 @@ type NewHub struct {
 	Name string `json:"name"`
 	// Partitions is from 1 to hub.MaxPartitions; 0 means 4.
 	Partitions int `json:"partitions,omitempty"`
-	// Retention is hub.DefaultRetention unless set.
+	// Retention is hub.DefaultRetention, or the tier's longest, unless set.
 	Retention Retention `json:"retention,omitempty"`
 	// Groups are the consumer groups beside $Default.
 	Groups []string `json:"groups,omitempty"`
+	// Metadata is the users' own text, up to hub.MaxMetadata characters.
+	Metadata string `json:"metadata,omitempty"`
 }
 
 // DefaultPartitions is how many partitions a hub gets that asks for none.
@@ -60,6 +112,8 @@ const DefaultPartitions = 4
 // HubChange says what becomes of an event hub; what is not set stays.
 type HubChange struct {
 	Retention Retention `json:"retention,omitempty"`
+	Status    string    `json:"status,omitempty"`
+	Metadata  *string   `json:"metadata,omitempty"`
 }
 
 // Group describes a consumer group.

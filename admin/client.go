@@ -98,6 +98,33 @@ func ask[T any](ctx context.Context, c *Client, method, path string, in any) (T,
 	return out, err
 }
 
+func namespacePath(name string) string { return "namespaces/" + url.PathEscape(name) }
+
+// Namespaces lists the broker's namespaces, by name.
+func (c *Client) Namespaces(ctx context.Context) ([]Namespace, error) {
+	return ask[[]Namespace](ctx, c, http.MethodGet, "namespaces", nil)
+}
+
+// Namespace describes a namespace.
+func (c *Client) Namespace(ctx context.Context, name string) (Namespace, error) {
+	return ask[Namespace](ctx, c, http.MethodGet, namespacePath(name), nil)
+}
+
+// CreateNamespace makes a namespace.
+func (c *Client) CreateNamespace(ctx context.Context, want NewNamespace) (Namespace, error) {
+	return ask[Namespace](ctx, c, http.MethodPost, "namespaces", want)
+}
+
+// UpdateNamespace changes a namespace.
+func (c *Client) UpdateNamespace(ctx context.Context, name string, change NamespaceChange) (Namespace, error) {
+	return ask[Namespace](ctx, c, http.MethodPatch, namespacePath(name), change)
+}
+
+// DeleteNamespace removes a namespace with all its event hubs.
+func (c *Client) DeleteNamespace(ctx context.Context, name string) error {
+	return c.do(ctx, http.MethodDelete, namespacePath(name), nil, nil)
+}
+
 func hubPath(hub string) string { return "hubs/" + url.PathEscape(hub) }
 
 // Status returns what the broker says of itself.

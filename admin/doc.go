@@ -6,6 +6,9 @@
 // say of itself is lent to it as a function.
 //
 //	GET    /admin/v1/status
+//	GET    /admin/v1/namespaces                 POST   /admin/v1/namespaces
+//	GET    /admin/v1/namespaces/{namespace}     PATCH  /admin/v1/namespaces/{namespace}
+//	DELETE /admin/v1/namespaces/{namespace}
 //	GET    /admin/v1/hubs                       POST   /admin/v1/hubs
 //	GET    /admin/v1/hubs/{hub}                 PATCH  /admin/v1/hubs/{hub}
 //	DELETE /admin/v1/hubs/{hub}
@@ -19,7 +22,8 @@
 // header holds a shared access signature, a JSON web token with "Bearer ", or a
 // rule's name and key as HTTP Basic. Reading needs Listen, changing Manage: on
 // the event hub for what lies below it, on the namespace for creating and
-// deleting event hubs. An error is
+// deleting event hubs, on the namespace or the default one for a namespace, and
+// on the default one for creating and deleting namespaces. An error is
 //
 //	{"error":{"kind":"NotFound","message":"…"}}
 //

@@ -14,7 +14,7 @@ import (
 func describe(h *hub.EventHub) Hub {
 	out := Hub{
 		Namespace: h.Namespace().Name, Name: h.Name, Partitions: h.Partitions(),
-		Retention: Retention(h.Settings().Retention), Created: h.Created, Updated: h.Updated(),
+		Retention: Retention(h.Settings().Retention), Status: string(h.Status()), Metadata: h.Settings().Metadata, Created: h.Created, Updated: h.Updated(),
 	}
 	for _, g := range h.Groups() {
 		out.Groups = append(out.Groups, g.Name)
@@ -44,7 +44,7 @@ func (s *Server) createHub(c *call) error {
 	if want.Partitions == 0 {
 		want.Partitions = DefaultPartitions
 	}
-	settings := hub.Settings{Retention: time.Duration(want.Retention)}
+	settings := hub.Settings{Retention: time.Duration(want.Retention), Metadata: want.Metadata}
 	for _, g := range want.Groups {
 		settings.Groups = append(settings.Groups, hub.Group{Name: g, Created: c.now.UTC().Truncate(time.Millisecond)})
 	}
@@ -73,11 +73,19 @@ func (s *Server) updateHub(c *call) error {
 	if err := c.read(&change); err != nil {
 		return err
 	}
-	if change.Retention == 0 {
-		return badRequest("The request changes nothing; it may set retention.")
+	if change == (HubChange{}) {
+		return badRequest("The request changes nothing; it may set retention, status and metadata.")
 	}
 	err = h.Update(c.Context(), func(s *hub.Settings) error {
-		s.Retention = time.Duration(change.Retention)
+		if change.Retention != 0 {
+			s.Retention = time.Duration(change.Retention)
+		}
+		if change.Status != "" {
+			s.Status = hub.Status(change.Status)
+		}
+		if change.Metadata != nil {
+			s.Metadata = *change.Metadata
+		}
 		return nil
 	})
 	if err != nil {

@@ -49,6 +49,11 @@ func NewServer(o Options) *Server {
 	s := &Server{o: o, log: o.Logger, mux: http.NewServeMux()}
 	for pattern, serve := range map[string]func(*call) error{
 		"GET status":                       s.status,
+		"GET namespaces":                   s.listNamespaces,
+		"POST namespaces":                  s.createNamespace,
+		"GET namespaces/{namespace}":       s.showNamespace,
+		"PATCH namespaces/{namespace}":     s.updateNamespace,
+		"DELETE namespaces/{namespace}":    s.deleteNamespace,
 		"GET hubs":                         s.listHubs,
 		"POST hubs":                        s.createHub,
 		"GET hubs/{hub}":                   s.showHub,

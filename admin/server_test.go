@@ -89,7 +89,7 @@ func TestHubs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := admin.Hub{Namespace: "localhost", Name: "Trial", Partitions: 2, Retention: admin.Retention(24 * time.Hour), Groups: []string{"$Default", "audit"}}
+	want := admin.Hub{Namespace: "localhost", Name: "Trial", Partitions: 2, Status: "Active", Retention: admin.Retention(24 * time.Hour), Groups: []string{"$Default", "audit"}}
 	ignore := cmpopts.IgnoreFields(admin.Hub{}, "Created", "Updated")
 	if d := cmp.Diff(want, h, ignore); d != "" {
 		t.Error(d)
@@ -272,7 +272,7 @@ func TestRights(t *testing.T) {
 
 func TestNamespaceByHost(t *testing.T) {
 	w, ctx := newWorld(t), t.Context()
-	if _, err := w.all.Create(ctx, "second"); err != nil {
+	if _, err := w.all.Create(ctx, "second", hub.NamespaceSettings{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.client("root", "root key", "second.servicebus.windows.net", "").CreateHub(ctx, admin.NewHub{Name: "there"}); err != nil {
@@ -282,6 +282,50 @@ func TestNamespaceByHost(t *testing.T) {
 	if err != nil || len(hubs) != 0 {
 		t.Errorf("%+v, %v", hubs, err)
 	}
+}
+
+// TestNamespaces: a key of the default namespace manages all of them, another
+// its own alone.
+func TestNamespaces(t *testing.T) {
+	w, ctx := newWorld(t), t.Context()
+	c := w.root()
+	tier, units, zero := "standard", 3, 0
+	ns, err := c.CreateNamespace(ctx, admin.NewNamespace{Name: "Payments", NamespaceChange: admin.NamespaceChange{Tier: &tier, Capacity: &units}})
+	if err != nil || ns.Name != "Payments" || ns.Tier != "standard" || ns.Capacity != 3 || ns.Unit != "throughput unit" || ns.Default {
+		t.Fatalf("%+v, %v", ns, err)
+	}
+	_, err = c.CreateNamespace(ctx, admin.NewNamespace{Name: "payments"})
+	refused(t, err, 409, "AlreadyExists")
+	_, err = c.UpdateNamespace(ctx, "payments", admin.NamespaceChange{})
+	refused(t, err, 400, "BadRequest")
+	_, err = c.UpdateNamespace(ctx, "payments", admin.NamespaceChange{Capacity: &zero})
+	if err != nil { // none asked for
+		t.Error(err)
+	}
+	_, err = c.Namespace(ctx, "nowhere")
+	refused(t, err, 404, "NotFound")
+	refused(t, c.DeleteNamespace(ctx, "localhost"), 403, "Forbidden")
+
+	own := w.client("root", "root key", "payments.servicebus.windows.net", "")
+	if ns, err := own.UpdateNamespace(ctx, "payments", admin.NamespaceChange{Capacity: &units}); err != nil || ns.Capacity != 3 {
+		t.Errorf("its own: %+v, %v", ns, err)
+	}
+	_, err = own.Namespace(ctx, "localhost")
+	refused(t, err, 403, "Forbidden")
+	_, err = own.Namespaces(ctx)
+	refused(t, err, 403, "Forbidden")
+	refused(t, own.DeleteNamespace(ctx, "payments"), 403, "Forbidden")
+	_, err = w.client("reader", "reader key", "localhost", "").UpdateNamespace(ctx, "payments", admin.NamespaceChange{Capacity: &units})
+	refused(t, err, 403, "Unauthorized")
+
+	if all, err := c.Namespaces(ctx); err != nil || len(all) != 2 || all[0].Name != "Payments" || !all[1].Default {
+		t.Errorf("%+v, %v", all, err)
+	}
+	if err := c.DeleteNamespace(ctx, "payments"); err != nil {
+		t.Error(err)
+	}
+	_, err = c.Namespace(ctx, "payments")
+	refused(t, err, 404, "NotFound")
 }
 
 // raw does a request by hand.

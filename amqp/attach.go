@@ -119,7 +119,7 @@ const noLimit = 1<<64 - 1
 func (s *session) attachRequests(x *wire.Attach, a *address) {
 	l := s.addIn(x, creditRequests)
 	l.node, l.nodeHub = a.node, a.hub
-	l.max = maxMessage
+	l.max = maxRequest
 	s.accept(x, or(x.SndSettleMode, mixedMode), or(x.RcvSettleMode, firstMode), noLimit)
 	s.sendFlow(l)
 }
@@ -173,6 +173,10 @@ func (s *session) attachSender(x *wire.Attach, a *address) error {
 		h.Metrics.Failed(err)
 		return err
 	}
+	if err := h.MaySend(); err != nil {
+		h.Metrics.Failed(err)
+		return err
+	}
 	if len(a.publisher) > hub.MaxPartitionKey {
 		return &hub.Error{Kind: hub.InvalidArgument, Entity: a.path(), Text: "The publisher's name is too long."}
 	}
@@ -181,8 +185,8 @@ func (s *session) attachSender(x *wire.Attach, a *address) error {
 	if a.publisher != "" {
 		l.events.publisher = []byte(a.publisher)
 	}
-	l.max = maxMessage
-	if x.MaxMessageSize > 0 && x.MaxMessageSize < maxMessage {
+	l.max = c.ns.Quotas().Publication
+	if x.MaxMessageSize > 0 && x.MaxMessageSize < uint64(l.max) {
 		l.max = int(x.MaxMessageSize)
 	}
 	s.accept(x, or(x.SndSettleMode, mixedMode), firstMode, uint64(l.max))
@@ -335,7 +339,7 @@ func (m *opened) deliver(c *conn) {
 		return
 	}
 	d.reader, d.next = m.reader, m.next
-	s.accept(x, settledMode, or(x.RcvSettleMode, firstMode), maxMessage)
+	s.accept(x, settledMode, or(x.RcvSettleMode, firstMode), uint64(s.c.ns.Quotas().Publication))
 	l.prepare()
 	l.wake()
 }

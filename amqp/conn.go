@@ -54,6 +54,7 @@ type conn struct {
 	sessions map[uint16]*session
 	links    int
 	ready    []*outLink // that may have something to send
+	slowed   []*outLink // that wait for their namespace's throughput units
 	touched  []*pending // gathered, to be appended
 	gathered int        // how much that is
 	parsed   message.Parsed
@@ -235,6 +236,7 @@ func (c *conn) loop() {
 		if c.appending == 0 || c.gathered >= gatherEnough {
 			c.submit()
 		}
+		c.hasten()
 		c.pump()
 		if c.draining {
 			c.drain()
@@ -410,6 +412,9 @@ func (c *conn) tick() (time.Duration, bool) {
 	if c.writer.busy() {
 		next = earlier(next, c.writer.since.Add(writeTimeout))
 	}
+	for _, l := range c.slowed {
+		next = earlier(next, l.events.slowed)
+	}
 	return max(next.Sub(c.now), time.Millisecond), true
 }
 
@@ -476,8 +481,7 @@ func (c *conn) end() {
 	c.submit() // what came before the socket was closed
 	c.endSessions()
 	if c.counted {
-		c.ns.Metrics.ActiveConnections.Add(-1)
-		c.ns.Metrics.ConnectionsClosed.Add(1)
+		c.ns.Disconnect()
 	}
 }
 

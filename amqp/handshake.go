@@ -148,9 +148,10 @@ func (c *conn) open() error {
 	c.peerFrame = int(min(c.peer.MaxFrameSize, maxFrameSize))
 	c.sendOpen()
 	c.phase = established
+	if err := c.ns.Connect(); err != nil {
+		return c.amqpError(err, "")
+	}
 	c.counted = true
-	c.ns.Metrics.ActiveConnections.Add(1)
-	c.ns.Metrics.ConnectionsOpened.Add(1)
 	c.log = c.log.With("container", c.peer.ContainerID)
 	c.log.Debug("connection opened", "hostname", c.peer.Hostname, "namespace", c.ns.Name)
 	return nil

@@ -3,8 +3,10 @@ package amqp
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/millrace/millrace/amqp/message"
 	"github.com/millrace/millrace/amqp/wire"
@@ -66,6 +68,8 @@ type delivery struct {
 	held     int64  // what is counted in Server.held
 
 	sentEvents, sentBytes int64 // not in the metrics yet
+
+	slowed time.Time // until when the namespace's throughput units hold it back
 }
 
 // half is an event that was put aside while it was being sent.
@@ -226,6 +230,9 @@ func (l *outLink) send() bool {
 	if d.lost.Load() != nil {
 		return false // the detach is on its way
 	}
+	if l.s.c.now.Before(d.slowed) {
+		return false // hasten will wake it
+	}
 	defer l.account()
 	for range turn {
 		if d.half != nil {
@@ -271,19 +278,48 @@ func (l *outLink) send() bool {
 			l.wake()
 			return false
 		}
+		if d.sentBytes >= slowAfter && d.hub.Namespace().Limited() {
+			break
+		}
 	}
-	return true
+	l.account()
+	return !l.s.c.now.Before(d.slowed)
 }
 
-// account adds what has been sent to the metrics.
+// slowAfter is how many bytes a link is sent before its namespace's throughput
+// units, if it has any, are asked.
+const slowAfter = 64 << 10
+
+// account adds what has been sent to the metrics, and has the link wait if it
+// was more than the namespace's throughput units allow.
 func (l *outLink) account() {
 	d := l.events
-	if d.sentEvents > 0 {
-		d.hub.Metrics.OutgoingMessages.Add(d.sentEvents)
-		d.hub.Metrics.OutgoingBytes.Add(d.sentBytes)
-		d.hub.Metrics.OutgoingRequests.Add(1)
-		d.sentEvents, d.sentBytes = 0, 0
+	if d.sentEvents == 0 {
+		return
 	}
+	d.hub.Metrics.OutgoingMessages.Add(d.sentEvents)
+	d.hub.Metrics.OutgoingBytes.Add(d.sentBytes)
+	d.hub.Metrics.OutgoingRequests.Add(1)
+	if wait := d.hub.Namespace().Delivered(d.sentBytes, d.sentEvents); wait > 0 {
+		c := l.s.c
+		d.slowed = c.now.Add(wait)
+		c.slowed = append(c.slowed, l)
+	}
+	d.sentEvents, d.sentBytes = 0, 0
+}
+
+// hasten wakes the links that have waited long enough.
+func (c *conn) hasten() {
+	if len(c.slowed) == 0 {
+		return
+	}
+	c.slowed = slices.DeleteFunc(c.slowed, func(l *outLink) bool {
+		if c.now.Before(l.events.slowed) {
+			return false
+		}
+		l.wake()
+		return true
+	})
 }
 
 // drained gives the unused credit back, if any is left.

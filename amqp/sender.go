@@ -209,7 +209,7 @@ func (l *inLink) counted() {
 func (l *inLink) keep(b []byte) error {
 	if need := len(l.carry) + len(b); need > cap(l.carry) {
 		// By hand, so that a message of 1 MiB leaves few smaller copies behind.
-		l.carry = append(make([]byte, 0, max(need, min(2*cap(l.carry), maxMessage))), l.carry...)
+		l.carry = append(make([]byte, 0, max(need, min(2*cap(l.carry), l.max))), l.carry...)
 	}
 	l.carry = append(l.carry, b...)
 	n := int64(cap(l.carry)) - l.held

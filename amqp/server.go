@@ -35,8 +35,8 @@ const (
 	maxHandle  = 4999
 	// maxLinks bounds the links of a connection.
 	maxLinks = 10_000
-	// maxMessage is the largest message that is taken, and announced.
-	maxMessage = hub.MaxPublication
+	// maxRequest is the largest request to a node that is taken.
+	maxRequest = 1 << 20
 
 	// maxUnacked is how many bytes of a connection may wait to be acknowledged
 	// before it is read from again: some clients ignore credit. maxUnackedAll
@@ -44,7 +44,7 @@ const (
 	maxUnacked    = 4 << 20
 	maxUnackedAll = 64 << 20
 	// maxPartial bounds the bytes of messages that have been received in part.
-	maxPartial    = 16 << 20
+	maxPartial    = 24 << 20
 	maxPartialAll = 64 << 20
 
 	// maxHeld is how many bytes of events receivers hold, all together, while

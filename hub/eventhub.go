@@ -3,22 +3,24 @@ package hub
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/millrace/millrace/store"
 )
 
-// Limits of every event hub. A tier's lower ones come with the tiers.
+// Limits of every event hub, whatever its tier.
 const (
 	MaxPartitions    = 1024
 	MaxGroupName     = 50
 	MaxReceivers     = 5       // without epoch, per group and partition
-	MaxPublication   = 1 << 20 // bytes of an event or a batch, as sent
+	MaxPublication   = 1 << 20 // bytes of an event or a batch, as sent, at the tier unlimited
 	DefaultGroup     = "$Default"
 	DefaultRetention = 7 * 24 * time.Hour
 	// MaxPartitionKey is the longest partition key, in bytes: four for each of
@@ -28,14 +30,21 @@ const (
 
 // Settings are what can be changed of a hub.
 type Settings struct {
-	// Retention is how long events are kept; 0 means DefaultRetention, a
-	// negative value for ever.
+	// Retention is how long events are kept; 0 means DefaultRetention or the
+	// tier's longest, whichever is shorter, a negative value for ever.
 	Retention time.Duration `json:"retention"`
 	// Groups are the consumer groups beside $Default.
 	Groups []Group `json:"groups,omitempty"`
 	// Rules are the hub's own authorization rules.
 	Rules []Rule `json:"rules,omitempty"`
+	// Status says what may be done; "" means Active.
+	Status Status `json:"status,omitempty"`
+	// Metadata is the users' own, up to MaxMetadata characters.
+	Metadata string `json:"metadata,omitempty"`
 }
+
+// MaxMetadata is the longest user metadata of a hub or a group, in characters.
+const MaxMetadata = 1024
 
 // Group is a consumer group's record.
 type Group struct {
@@ -43,9 +52,21 @@ type Group struct {
 	Created time.Time `json:"created"`
 }
 
-func (s Settings) withDefaults(hub string) (Settings, error) {
+func (s Settings) withDefaults(hub string, q *Quotas) (Settings, error) {
 	if s.Retention == 0 {
 		s.Retention = DefaultRetention
+		if q.Retention > 0 {
+			s.Retention = min(s.Retention, q.Retention)
+		}
+	}
+	if err := s.Status.check(hub); err != nil {
+		return s, err
+	}
+	if n := utf8.RuneCountInString(s.Metadata); n > MaxMetadata {
+		return s, fail(InvalidArgument, hub, "The user metadata of an event hub has up to %d characters, not %d.", MaxMetadata, n)
+	}
+	if len(s.Rules) > MaxRules {
+		return s, fail(QuotaExceeded, hub, "An event hub has up to %d authorization rules, not %d.", MaxRules, len(s.Rules))
 	}
 	if s.Retention > 0 && s.Retention < time.Minute {
 		return s, fail(InvalidArgument, hub, "The retention of an event hub is a minute at least, not %s.", s.Retention)
@@ -95,6 +116,7 @@ type EventHub struct {
 	partitions []*Partition
 	turn       atomic.Uint32
 	state      atomic.Pointer[hubState]
+	shut       atomic.Uint32 // for what the status closes it
 	ended      chan struct{}
 
 	mu     sync.Mutex
@@ -110,6 +132,7 @@ type hubState struct {
 func newEventHub(ns *Namespace, r *hubRecord, v store.Version) *EventHub {
 	h := &EventHub{Name: r.Name, Created: r.Created, ns: ns, id: r.ID, ended: make(chan struct{}), groups: map[string]*ConsumerGroup{}}
 	h.state.Store(&hubState{*r, v})
+	h.shut.Store(r.Status.shut())
 	for i := range r.Partitions {
 		h.partitions = append(h.partitions, newPartition(h, i))
 	}
@@ -172,7 +195,11 @@ func (h *EventHub) Update(ctx context.Context, change func(*Settings) error) err
 		return err
 	}
 	var err error
-	if r.Settings, err = r.Settings.withDefaults(h.Name); err != nil {
+	q := h.ns.Quotas()
+	if r.Settings, err = r.Settings.withDefaults(h.Name, &q); err != nil {
+		return err
+	}
+	if err := q.check(h.Name, &r.Settings); err != nil {
 		return err
 	}
 	r.Updated = n.now()
@@ -181,10 +208,14 @@ func (h *EventHub) Update(ctx context.Context, change func(*Settings) error) err
 		return fmt.Errorf("update event hub %s: %w", h.Name, err)
 	}
 	h.state.Store(&hubState{r, v})
+	h.shut.Store(r.Status.shut())
 	for _, p := range h.partitions {
 		p.configure(r.Settings)
 	}
 	h.dropGroups(r.Settings)
+	if err := h.mayReceive(); err != nil {
+		h.detach(err)
+	}
 	return nil
 }
 
@@ -272,15 +303,22 @@ func (h *EventHub) dropGroups(s Settings) {
 func (h *EventHub) end() {
 	close(h.ended)
 	h.mu.Lock()
-	var all []*ConsumerGroup
-	for _, g := range h.groups {
-		all = append(all, g)
-	}
+	all := slices.Collect(maps.Values(h.groups))
 	h.mu.Unlock()
 	for _, g := range all {
 		g.end(notFound(h.ns.Name, h.Name))
 	}
 	for _, p := range h.partitions {
 		p.end()
+	}
+}
+
+// detach has every receiver lose its place.
+func (h *EventHub) detach(err error) {
+	h.mu.Lock()
+	all := slices.Collect(maps.Values(h.groups))
+	h.mu.Unlock()
+	for _, g := range all {
+		g.detach(err)
 	}
 }

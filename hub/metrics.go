@@ -69,4 +69,6 @@ type NamespaceMetrics struct {
 	ActiveConnections atomic.Int64
 	ConnectionsOpened atomic.Int64
 	ConnectionsClosed atomic.Int64
+	// Inflations counts the steps of auto-inflate.
+	Inflations atomic.Int64
 }

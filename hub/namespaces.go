@@ -3,10 +3,8 @@ package hub
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -44,24 +42,12 @@ type Namespaces struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	changing sync.Mutex // serialises changes to entities
+	started   time.Time
+	pressures chan pressure
+	changing  sync.Mutex // serialises changes to entities
 
 	mu     sync.RWMutex
 	byName map[string]*Namespace // by lower-case name
-}
-
-// Namespace holds event hubs, and the authorization rules and metrics that they
-// share.
-type Namespace struct {
-	Name    string
-	Created time.Time
-	Metrics NamespaceMetrics
-
-	all *Namespaces
-
-	mu    sync.RWMutex
-	rules []Rule
-	hubs  map[string]*EventHub // by lower-case name
 }
 
 // Keys of Meta. A hub with its groups, rules and settings is one value.
@@ -70,12 +56,6 @@ const (
 	hubKeys       = "hub/"       // + namespace, slash, name, both lower case
 	trashKeys     = "trash/"     // + hub id: a hub whose partitions are being deleted
 )
-
-type namespaceRecord struct {
-	Name    string    `json:"name"`
-	Created time.Time `json:"created"`
-	Rules   []Rule    `json:"rules,omitempty"`
-}
 
 // Open reads the entities from the store. The default namespace exists
 // afterwards.
@@ -89,14 +69,14 @@ func Open(ctx context.Context, o Options) (*Namespaces, error) {
 	if o.Default == "" {
 		o.Default = "localhost"
 	}
-	n := &Namespaces{o: o, meta: o.Store.Meta(), log: o.Logger, byName: map[string]*Namespace{}}
+	n := &Namespaces{o: o, meta: o.Store.Meta(), log: o.Logger, started: o.Now(), pressures: make(chan pressure, 8), byName: map[string]*Namespace{}}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := n.load(ctx); err != nil {
 		n.cancel()
 		return nil, fmt.Errorf("read the entities: %w", err)
 	}
 	if n.find(o.Default) == nil {
-		if _, err := n.Create(ctx, o.Default); err != nil {
+		if _, err := n.Create(ctx, o.Default, NamespaceSettings{}); err != nil {
 			n.cancel()
 			return nil, err
 		}
@@ -105,7 +85,12 @@ func Open(ctx context.Context, o Options) (*Namespaces, error) {
 		n.cancel()
 		return nil, fmt.Errorf("finish the deletion of an event hub: %w", err)
 	}
+	if err := n.finishDeletions(ctx); err != nil {
+		n.cancel()
+		return nil, fmt.Errorf("finish the deletion of a namespace: %w", err)
+	}
 	n.wg.Go(n.retain)
+	n.wg.Go(n.inflate)
 	return n, nil
 }
 
@@ -139,7 +124,7 @@ func (n *Namespaces) load(ctx context.Context) error {
 }
 
 func (n *Namespaces) add(r *namespaceRecord) *Namespace {
-	ns := &Namespace{Name: r.Name, Created: r.Created, all: n, rules: r.Rules, hubs: map[string]*EventHub{}}
+	ns := n.newNamespace(r)
 	n.mu.Lock()
 	n.byName[strings.ToLower(r.Name)] = ns
 	n.mu.Unlock()
@@ -147,7 +132,7 @@ func (n *Namespaces) add(r *namespaceRecord) *Namespace {
 }
 
 // Create makes a namespace, durably.
-func (n *Namespaces) Create(ctx context.Context, name string) (*Namespace, error) {
+func (n *Namespaces) Create(ctx context.Context, name string, s NamespaceSettings) (*Namespace, error) {
 	if err := checkName("namespace", name, 50); err != nil {
 		return nil, err
 	}
@@ -156,12 +141,12 @@ func (n *Namespaces) Create(ctx context.Context, name string) (*Namespace, error
 	if n.find(name) != nil {
 		return nil, fail(AlreadyExists, name, "The namespace '%s' already exists.", name)
 	}
-	r := &namespaceRecord{Name: name, Created: n.now()}
-	b, err := json.Marshal(r)
-	if err != nil {
+	s = s.withDefaults()
+	if err := checkSettings(name, &s); err != nil {
 		return nil, err
 	}
-	if _, err := n.meta.Put(ctx, namespaceKeys+strings.ToLower(name), b, 0); err != nil {
+	r := &namespaceRecord{Name: name, Created: n.now(), NamespaceSettings: s}
+	if err := n.putNamespace(ctx, r, 0); err != nil {
 		return nil, fmt.Errorf("create namespace %s: %w", name, err)
 	}
 	return n.add(r), nil
@@ -170,6 +155,9 @@ func (n *Namespaces) Create(ctx context.Context, name string) (*Namespace, error
 // now is the current time in whole milliseconds, the resolution of all that is
 // stored.
 func (n *Namespaces) now() time.Time { return n.o.Now().Truncate(time.Millisecond).UTC() }
+
+// elapsed is a clock that never goes back, unless a test's does.
+func (n *Namespaces) elapsed() time.Duration { return n.o.Now().Sub(n.started) }
 
 func (n *Namespaces) find(name string) *Namespace {
 	n.mu.RLock()
@@ -193,6 +181,17 @@ func (n *Namespaces) Lookup(host string) *Namespace {
 	}
 	return n.find(n.o.Default)
 }
+
+// Named returns the namespace of exactly that name, in any case.
+func (n *Namespaces) Named(name string) (*Namespace, error) {
+	if ns := n.find(name); ns != nil {
+		return ns, nil
+	}
+	return nil, fail(NotFound, name, "There is no namespace '%s'.", name)
+}
+
+// SameName tells whether two names of entities mean the same one.
+func SameName(a, b string) bool { return strings.EqualFold(a, b) }
 
 // Default is the namespace that is meant when none is named.
 func (n *Namespaces) Default() *Namespace { return n.find(n.o.Default) }
@@ -223,9 +222,7 @@ func (n *Namespaces) Rule(namespace, hub, name string) (auth.Rule, bool) {
 	ns := n.Lookup(namespace)
 	var rules []Rule
 	if hub == "" {
-		ns.mu.RLock()
-		rules = ns.rules
-		ns.mu.RUnlock()
+		rules = ns.Settings().Rules
 	} else if h, err := ns.EventHub(hub); err == nil {
 		rules = h.Settings().Rules
 	}
@@ -238,184 +235,6 @@ func (n *Namespaces) Rule(namespace, hub, name string) (auth.Rule, bool) {
 		}
 	}
 	return auth.Rule{}, false
-}
-
-// SetRules replaces the authorization rules of the namespace, durably.
-func (ns *Namespace) SetRules(ctx context.Context, rules []Rule) error {
-	n := ns.all
-	n.changing.Lock()
-	defer n.changing.Unlock()
-	b, err := json.Marshal(&namespaceRecord{Name: ns.Name, Created: ns.Created, Rules: rules})
-	if err != nil {
-		return err
-	}
-	if _, err := n.meta.Put(ctx, namespaceKeys+strings.ToLower(ns.Name), b, store.AnyVersion); err != nil {
-		return fmt.Errorf("change the rules of namespace %s: %w", ns.Name, err)
-	}
-	ns.mu.Lock()
-	ns.rules = slices.Clone(rules)
-	ns.mu.Unlock()
-	return nil
-}
-
-// EventHub returns a hub by its name, in any case.
-func (ns *Namespace) EventHub(name string) (*EventHub, error) {
-	ns.mu.RLock()
-	h := ns.hubs[strings.ToLower(name)]
-	ns.mu.RUnlock()
-	if h == nil {
-		return nil, notFound(ns.Name, name)
-	}
-	return h, nil
-}
-
-// EventHubs returns the hubs, by name.
-func (ns *Namespace) EventHubs() []*EventHub {
-	ns.mu.RLock()
-	defer ns.mu.RUnlock()
-	var out []*EventHub
-	for _, h := range ns.hubs {
-		out = append(out, h)
-	}
-	slices.SortFunc(out, func(a, b *EventHub) int { return strings.Compare(a.Name, b.Name) })
-	return out
-}
-
-// CreateEventHub makes a hub with the given number of partitions, 1 to
-// MaxPartitions, durably. The group $Default exists from the beginning.
-func (ns *Namespace) CreateEventHub(ctx context.Context, name string, partitions int, s Settings) (*EventHub, error) {
-	if err := checkName("event hub", name, 256); err != nil {
-		return nil, err
-	}
-	if partitions < 1 || partitions > MaxPartitions {
-		return nil, fail(InvalidArgument, name, "An event hub has from 1 to %d partitions, not %d.", MaxPartitions, partitions)
-	}
-	s, err := s.withDefaults(name)
-	if err != nil {
-		return nil, err
-	}
-	n := ns.all
-	n.changing.Lock()
-	defer n.changing.Unlock()
-	if _, err := ns.EventHub(name); err == nil {
-		return nil, fail(AlreadyExists, name, "The event hub '%s' already exists.", name)
-	}
-	now := n.now()
-	r := &hubRecord{ID: rand.Uint64()>>1 + 1, Name: name, Created: now, Updated: now, Partitions: partitions, Settings: s}
-	v, err := n.putHub(ctx, ns, r, 0)
-	if err != nil {
-		return nil, fmt.Errorf("create event hub %s: %w", name, err)
-	}
-	h := newEventHub(ns, r, v)
-	ns.mu.Lock()
-	ns.hubs[strings.ToLower(name)] = h
-	ns.mu.Unlock()
-	return h, nil
-}
-
-func (n *Namespaces) putHub(ctx context.Context, ns *Namespace, r *hubRecord, expect store.Version) (store.Version, error) {
-	b, err := json.Marshal(r)
-	if err != nil {
-		return 0, err
-	}
-	return n.meta.Put(ctx, hubKey(ns, r.Name), b, expect)
-}
-
-func hubKey(ns *Namespace, name string) string {
-	return hubKeys + strings.ToLower(ns.Name) + "/" + strings.ToLower(name)
-}
-
-// DeleteEventHub removes a hub with its events. Its receivers are detached.
-func (ns *Namespace) DeleteEventHub(ctx context.Context, name string) error {
-	n := ns.all
-	n.changing.Lock()
-	defer n.changing.Unlock()
-	h, err := ns.EventHub(name)
-	if err != nil {
-		return err
-	}
-	b, err := json.Marshal(trashRecord{Key: hubKey(ns, h.Name), Partitions: len(h.partitions)})
-	if err != nil {
-		return err
-	}
-	trash := trashKey(h.id)
-	if _, err := n.meta.Put(ctx, trash, b, store.AnyVersion); err != nil {
-		return fmt.Errorf("delete event hub %s: %w", name, err)
-	}
-	if err := n.meta.Delete(ctx, hubKey(ns, h.Name), store.AnyVersion); err != nil {
-		return fmt.Errorf("delete event hub %s: %w", name, err)
-	}
-	ns.mu.Lock()
-	delete(ns.hubs, strings.ToLower(name))
-	ns.mu.Unlock()
-	h.end()
-	if err := n.deleteLogs(context.WithoutCancel(ctx), h.id, len(h.partitions)); err != nil {
-		// The hub is gone; the rest is done at the next start.
-		n.log.Warn("the files of a deleted event hub could not be removed yet", "hub", h.Name, "error", err)
-		return nil
-	}
-	return n.meta.Delete(context.WithoutCancel(ctx), trash, store.AnyVersion)
-}
-
-// trashRecord says which partitions of a deleted hub are still to be removed.
-type trashRecord struct {
-	Key        string `json:"key"` // of the hub's record
-	Partitions int    `json:"partitions"`
-}
-
-func trashKey(id uint64) string { return fmt.Sprintf("%s%016x", trashKeys, id) }
-
-func (n *Namespaces) deleteLogs(ctx context.Context, id uint64, partitions int) error {
-	var errs []error
-	for p := range partitions {
-		errs = append(errs, n.o.Store.Delete(ctx, store.LogID{Hub: id, Partition: uint32(p)}))
-	}
-	return errors.Join(errs...)
-}
-
-// emptyTrash finishes deletions that were interrupted.
-func (n *Namespaces) emptyTrash(ctx context.Context) error {
-	type item struct {
-		key string
-		id  uint64
-		r   trashRecord
-	}
-	var items []item
-	for e, err := range n.meta.List(ctx, trashKeys, "") {
-		if err != nil {
-			return err
-		}
-		it := item{key: e.Key}
-		if _, err := fmt.Sscanf(e.Key, trashKeys+"%016x", &it.id); err != nil {
-			return fmt.Errorf("the record %s: %w", e.Key, err)
-		}
-		if err := json.Unmarshal(e.Value, &it.r); err != nil {
-			return fmt.Errorf("the record %s: %w", e.Key, err)
-		}
-		items = append(items, it)
-	}
-	for _, it := range items {
-		if !n.hasHub(it.id) { // else the deletion had not begun
-			if err := n.deleteLogs(ctx, it.id, it.r.Partitions); err != nil {
-				return err
-			}
-		}
-		if err := n.meta.Delete(ctx, it.key, store.AnyVersion); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (n *Namespaces) hasHub(id uint64) bool {
-	for _, ns := range n.All() {
-		for _, h := range ns.EventHubs() {
-			if h.id == id {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // checkName holds names to what the service allows: letters, digits and

@@ -96,13 +96,19 @@ func (a *appending) finish(err error) {
 	done(err)
 }
 
-// Append stores a batch. done is called once, in the order of the appends, from
-// another goroutine, and must not block; an error is an *Error. b is the
-// partition's until then; afterwards the caller releases it.
+// Append stores a batch. done is called once and must not block: in the order of
+// the appends, from another goroutine, or at once, if the batch is refused for
+// the hub's status (Disabled) or its namespace's throughput units (Busy). An
+// error is an *Error. b is the partition's until then; afterwards the caller
+// releases it.
 func (p *Partition) Append(b *event.Batch, done func(error)) {
 	a := newAppending()
 	a.p, a.b, a.done, a.bytes = p, b, done, int64(b.Size())
 	p.hub.Metrics.IncomingRequests.Add(1)
+	if err := p.admit(a.bytes, int64(b.Count)); err != nil {
+		a.finish(err)
+		return
+	}
 	if l := p.log.Load(); l.usable() {
 		l.Append(b, a.finished)
 		return
@@ -121,6 +127,20 @@ func (p *Partition) Append(b *event.Batch, done func(error)) {
 	p.waiting = append(p.waiting, a)
 	p.startOpening()
 	p.mu.Unlock()
+}
+
+// admit tells why a batch is not taken, if it isn't.
+func (p *Partition) admit(bytes, events int64) error {
+	h := p.hub
+	if h.shut.Load()&shutToSend != 0 {
+		return h.disabled()
+	}
+	if t := h.ns.throughput.Load(); t != nil {
+		if wait := t.admit(bytes, events); wait > 0 {
+			return throttled(h.ns.Name, wait)
+		}
+	}
+	return nil
 }
 
 // startOpening opens the log behind the caller's back. p.mu is held.
@@ -176,29 +196,29 @@ func (p *Partition) open(ctx context.Context) (store.Log, error) {
 }
 
 // openHere opens the log, gives it the appends that came meanwhile, in their
-// order, and only then lets others append. p.opened is set.
+// order, and only then lets others append. If the log can't be opened, those
+// appends fail, and what comes later is a new try. p.opened is set.
 func (p *Partition) openHere(ctx context.Context) (store.Log, error) {
 	l, err := p.openLog(ctx)
 	for {
 		p.mu.Lock()
 		as := p.waiting
 		p.waiting = nil
-		if len(as) == 0 {
+		if done := err != nil || len(as) == 0; done {
 			close(p.opened)
 			p.opened = nil
 			if err == nil {
 				p.log.Store(l)
 			}
 			p.mu.Unlock()
+			for _, a := range as {
+				a.finish(err)
+			}
 			return l, err
 		}
 		p.mu.Unlock()
 		for _, a := range as {
-			if err != nil {
-				a.finish(err)
-			} else {
-				l.Append(a.b, a.finished)
-			}
+			l.Append(a.b, a.finished)
 		}
 	}
 }

@@ -60,6 +60,10 @@ func (o *ReceiverOptions) name() string {
 func (g *ConsumerGroup) Join(p *Partition, o ReceiverOptions) (*Receiver, error) {
 	r := &Receiver{Partition: p, o: o, group: g}
 	g.mu.Lock()
+	if err := g.hub.mayReceive(); err != nil { // under the lock: a change of status detaches those that are seated
+		g.mu.Unlock()
+		return nil, err
+	}
 	if g.ended != nil {
 		g.mu.Unlock()
 		return nil, g.ended
@@ -187,6 +191,13 @@ func (g *ConsumerGroup) Seats() []Seat {
 func (g *ConsumerGroup) end(err error) {
 	g.mu.Lock()
 	g.ended = err
+	g.mu.Unlock()
+	g.detach(err)
+}
+
+// detach has every receiver lose its place.
+func (g *ConsumerGroup) detach(err error) {
+	g.mu.Lock()
 	var lost []*Receiver
 	for _, s := range g.seats {
 		lost = append(lost, s.plain...)

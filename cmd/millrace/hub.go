@@ -61,6 +61,7 @@ func newHubCreate() *cobra.Command {
 	}
 	cmd.Flags().IntVar(&want.Partitions, "partitions", admin.DefaultPartitions, "number of partitions; it stays as it is")
 	cmd.Flags().Var((*retentionFlag)(&want.Retention), "retention", retentionUsage+" (default 7d)")
+	cmd.Flags().StringVar(&want.Metadata, "metadata", "", "`TEXT` of your own")
 	cmd.Flags().StringArrayVar(&want.Groups, "group", nil, "consumer `GROUP` beside $Default; may be repeated")
 	out := addOutput(cmd)
 	return manage(cmd, func(cmd *cobra.Command, c *admin.Client, args []string) error {
@@ -144,20 +145,24 @@ func newHubShow() *cobra.Command {
 
 func (d *hubDetails) print(cmd *cobra.Command) error {
 	w := cmd.OutOrStdout()
-	err := table(w, [][]string{
+	rows := [][]string{
 		{"Name", d.Name},
 		{"Namespace", d.Namespace},
 		{"Partitions", strconv.Itoa(d.Partitions)},
 		{"Retention", d.Retention.String()},
+		{"Status", d.Status},
 		{"Groups", strings.Join(d.Groups, ", ")},
 		{"Created", d.Created.Format(time.RFC3339)},
 		{"Updated", d.Updated.Format(time.RFC3339)},
-	})
-	if err != nil {
+	}
+	if d.Metadata != "" {
+		rows = append(rows, []string{"Metadata", d.Metadata})
+	}
+	if err := table(w, rows); err != nil {
 		return err
 	}
 	fmt.Fprintln(w)
-	rows := [][]string{{"PARTITION", "FIRST", "LAST", "ENQUEUED", "BYTES", "RECEIVERS"}}
+	rows = [][]string{{"PARTITION", "FIRST", "LAST", "ENQUEUED", "BYTES", "RECEIVERS"}}
 	for _, p := range d.PartitionDetails {
 		if p.Error != "" {
 			rows = append(rows, []string{p.ID, "-", "-", "-", "-", p.Error})
@@ -196,12 +201,22 @@ func (d *hubDetails) readers(partition string) string {
 
 func newHubUpdate() *cobra.Command {
 	var change admin.HubChange
-	cmd := &cobra.Command{Use: "update NAME", Short: "Change how long an event hub keeps its events", Args: arguments(cobra.ExactArgs(1))}
+	var metadata string
+	cmd := &cobra.Command{
+		Use: "update NAME", Short: "Change how long an event hub keeps its events, or what may be done with it",
+		Example: "  millrace hub update trial --retention 1d\n  millrace hub update trial --status SendDisabled",
+		Args:    arguments(cobra.ExactArgs(1)),
+	}
 	cmd.Flags().Var((*retentionFlag)(&change.Retention), "retention", retentionUsage)
+	cmd.Flags().StringVar(&change.Status, "status", "", "`STATUS` Active, Disabled, SendDisabled or ReceiveDisabled")
+	cmd.Flags().StringVar(&metadata, "metadata", "", "`TEXT` of your own")
 	out := addOutput(cmd)
 	return manage(cmd, func(cmd *cobra.Command, c *admin.Client, args []string) error {
-		if change.Retention == 0 {
-			return misused("there is nothing to change; give --retention")
+		if cmd.Flags().Changed("metadata") {
+			change.Metadata = &metadata
+		}
+		if change == (admin.HubChange{}) {
+			return misused("there is nothing to change; give --retention, --status or --metadata")
 		}
 		h, err := c.UpdateHub(cmd.Context(), args[0], change)
 		if err != nil {
@@ -210,7 +225,7 @@ func newHubUpdate() *cobra.Command {
 		if *out == asJSON {
 			return printJSON(cmd.OutOrStdout(), h)
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "The event hub %s keeps events %s.\n", h.Name, keeps(h.Retention))
+		fmt.Fprintf(cmd.OutOrStdout(), "The event hub %s keeps events %s. Its status is %s.\n", h.Name, keeps(h.Retention), h.Status)
 		return nil
 	})
 }
