@@ -34,8 +34,8 @@ func makeEntities(ctx context.Context, all *hub.Namespaces, spaces []Namespace) 
 		for _, w := range want.Hubs {
 			h, err := ns.EventHub(w.Name)
 			if err == nil && w.Partitions != 0 && w.Partitions != h.Partitions() {
-				errs = append(errs, fmt.Errorf("%sthe event hub %s has %d partitions and is asked for with %d; events stay in the partitions that they were sent to, so the number can't change: ask for %d, "+
-					"or take the hub out, start, delete it with \"millrace hub delete %s\", and put it back in, or use another data folder", w.at, w.Name, h.Partitions(), w.Partitions, h.Partitions(), w.Name))
+				errs = append(errs, fmt.Errorf("%sthe event hub %s has %d partitions and is asked for with %d; events stay in the partitions that they were sent to, so the file does not change that number: ask for %d, "+
+					"or leave the number out and add partitions with \"millrace hub update %s --partitions N\"; for fewer, delete the hub with its events with \"millrace hub delete %s\", or use another data folder", w.at, w.Name, h.Partitions(), w.Partitions, h.Partitions(), w.Name, w.Name))
 			}
 		}
 	}

@@ -111,9 +111,12 @@ const DefaultPartitions = 4
 
 // HubChange says what becomes of an event hub; what is not set stays.
 type HubChange struct {
-	Retention Retention `json:"retention,omitempty"`
-	Status    string    `json:"status,omitempty"`
-	Metadata  *string   `json:"metadata,omitempty"`
+	// Partitions can be more than there are, where the tier allows it; events
+	// stay in their partitions, and keys may mean others afterwards.
+	Partitions int       `json:"partitions,omitempty"`
+	Retention  Retention `json:"retention,omitempty"`
+	Status     string    `json:"status,omitempty"`
+	Metadata   *string   `json:"metadata,omitempty"`
 }
 
 // Group describes a consumer group.

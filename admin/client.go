@@ -167,6 +167,25 @@ func (c *Client) Receivers(ctx context.Context, hub string) ([]Receiver, error) 
 	return ask[[]Receiver](ctx, c, http.MethodGet, hubPath(hub)+"/receivers", nil)
 }
 
+func revokedPath(hub, publisher string) string {
+	return hubPath(hub) + "/revokedpublishers/" + url.PathEscape(publisher)
+}
+
+// RevokedPublishers lists the publishers of an event hub that may not send.
+func (c *Client) RevokedPublishers(ctx context.Context, hub string) ([]string, error) {
+	return ask[[]string](ctx, c, http.MethodGet, hubPath(hub)+"/revokedpublishers", nil)
+}
+
+// RevokePublisher keeps a publisher from sending to an event hub.
+func (c *Client) RevokePublisher(ctx context.Context, hub, publisher string) error {
+	return c.do(ctx, http.MethodPut, revokedPath(hub, publisher), nil, nil)
+}
+
+// RestorePublisher lets a revoked publisher send again.
+func (c *Client) RestorePublisher(ctx context.Context, hub, publisher string) error {
+	return c.do(ctx, http.MethodDelete, revokedPath(hub, publisher), nil, nil)
+}
+
 // Groups lists the consumer groups of an event hub, $Default first.
 func (c *Client) Groups(ctx context.Context, hub string) ([]Group, error) {
 	return ask[[]Group](ctx, c, http.MethodGet, hubPath(hub)+"/groups", nil)

@@ -14,6 +14,9 @@
 //	DELETE /admin/v1/hubs/{hub}
 //	GET    /admin/v1/hubs/{hub}/partitions
 //	GET    /admin/v1/hubs/{hub}/receivers
+//	GET    /admin/v1/hubs/{hub}/revokedpublishers
+//	PUT    /admin/v1/hubs/{hub}/revokedpublishers/{publisher}
+//	DELETE /admin/v1/hubs/{hub}/revokedpublishers/{publisher}
 //	GET    /admin/v1/hubs/{hub}/groups          POST   /admin/v1/hubs/{hub}/groups
 //	DELETE /admin/v1/hubs/{hub}/groups/{group}
 //

@@ -74,9 +74,9 @@ func (s *Server) updateHub(c *call) error {
 		return err
 	}
 	if change == (HubChange{}) {
-		return badRequest("The request changes nothing; it may set retention, status and metadata.")
+		return badRequest("The request changes nothing; it may set partitions, retention, status and metadata.")
 	}
-	err = h.Update(c.Context(), func(s *hub.Settings) error {
+	err = h.Change(c.Context(), change.Partitions, func(s *hub.Settings) error {
 		if change.Retention != 0 {
 			s.Retention = time.Duration(change.Retention)
 		}

@@ -24,6 +24,7 @@ var hubStatus = map[hub.Kind]int{
 	hub.Forbidden:           http.StatusForbidden,
 	hub.QuotaExceeded:       http.StatusForbidden,
 	hub.Stolen:              http.StatusConflict,
+	hub.Revoked:             http.StatusForbidden,
 	hub.Disabled:            http.StatusForbidden,
 	hub.Busy:                http.StatusServiceUnavailable,
 	hub.StorageFull:         http.StatusServiceUnavailable,

@@ -177,11 +177,17 @@ func (s *session) attachSender(x *wire.Attach, a *address) error {
 		h.Metrics.Failed(err)
 		return err
 	}
-	if len(a.publisher) > hub.MaxPartitionKey {
+	if len(a.publisher) > hub.MaxPublisher {
 		return &hub.Error{Kind: hub.InvalidArgument, Entity: a.path(), Text: "The publisher's name is too long."}
 	}
+	if a.publisher != "" {
+		if err := h.MayPublish(a.publisher); err != nil {
+			h.Metrics.Failed(err)
+			return err
+		}
+	}
 	l := s.addIn(x, credit)
-	l.events = &ingest{hub: h, partition: p, path: a.path()}
+	l.events = &ingest{hub: h, partition: p, path: a.path(), partitions: h.Partitions()}
 	if a.publisher != "" {
 		l.events.publisher = []byte(a.publisher)
 	}

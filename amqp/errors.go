@@ -15,29 +15,30 @@ import (
 
 // Error conditions (amqp.md 4.7, 4.8, 5.6).
 const (
-	condNotFound        = "amqp:not-found"
-	condNotAllowed      = "amqp:not-allowed"
-	condNotImplemented  = "amqp:not-implemented"
-	condInternal        = "amqp:internal-error"
-	condUnauthorized    = "amqp:unauthorized-access"
-	condQuota           = "amqp:resource-limit-exceeded"
-	condDecode          = "amqp:decode-error"
-	condIllegalState    = "amqp:illegal-state"
-	condStolen          = "amqp:link:stolen"
-	condTooLarge        = "amqp:link:message-size-exceeded"
-	condDetachForced    = "amqp:link:detach-forced"
-	condForced          = "amqp:connection:forced"
-	condFraming         = "amqp:connection:framing-error"
-	condWindow          = "amqp:session:window-violation"
-	condUnattached      = "amqp:session:unattached-handle"
-	condHandleInUse     = "amqp:session:handle-in-use"
-	condAuthFailed      = "com.microsoft:auth-failed"
-	condArgument        = "com.microsoft:argument-error"
-	condArgumentRange   = "com.microsoft:argument-out-of-range"
-	condBusy            = "com.microsoft:server-busy"
-	condTimeout         = "com.microsoft:timeout"
-	condEntityDisabled  = "com.microsoft:entity-disabled"
-	condOperationCancel = "com.microsoft:operation-cancelled"
+	condNotFound         = "amqp:not-found"
+	condNotAllowed       = "amqp:not-allowed"
+	condNotImplemented   = "amqp:not-implemented"
+	condInternal         = "amqp:internal-error"
+	condUnauthorized     = "amqp:unauthorized-access"
+	condQuota            = "amqp:resource-limit-exceeded"
+	condDecode           = "amqp:decode-error"
+	condIllegalState     = "amqp:illegal-state"
+	condStolen           = "amqp:link:stolen"
+	condTooLarge         = "amqp:link:message-size-exceeded"
+	condDetachForced     = "amqp:link:detach-forced"
+	condForced           = "amqp:connection:forced"
+	condFraming          = "amqp:connection:framing-error"
+	condWindow           = "amqp:session:window-violation"
+	condUnattached       = "amqp:session:unattached-handle"
+	condHandleInUse      = "amqp:session:handle-in-use"
+	condAuthFailed       = "com.microsoft:auth-failed"
+	condArgument         = "com.microsoft:argument-error"
+	condArgumentRange    = "com.microsoft:argument-out-of-range"
+	condBusy             = "com.microsoft:server-busy"
+	condTimeout          = "com.microsoft:timeout"
+	condEntityDisabled   = "com.microsoft:entity-disabled"
+	condPublisherRevoked = "com.microsoft:publisher-revoked"
+	condOperationCancel  = "com.microsoft:operation-cancelled"
 )
 
 // outcome is what a kind of error becomes on this door.
@@ -58,6 +59,7 @@ var outcomes = map[hub.Kind]outcome{
 	hub.Forbidden:           {condNotAllowed, 403},
 	hub.QuotaExceeded:       {condQuota, 403},
 	hub.Stolen:              {condStolen, 410},
+	hub.Revoked:             {condPublisherRevoked, 401},
 	hub.Disabled:            {condEntityDisabled, 400},
 	hub.Busy:                {condBusy, 503},
 	hub.StorageFull:         {condBusy, 503},

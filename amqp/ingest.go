@@ -10,6 +10,25 @@ import (
 	"github.com/millrace/millrace/hub"
 )
 
+// changed tells why the link has to be attached anew before it may send again,
+// if it has to.
+func (e *ingest) changed() error {
+	if e.publisher != nil {
+		if err := e.hub.MayPublish(string(e.publisher)); err != nil {
+			e.hub.Metrics.Failed(err)
+			return err
+		}
+	}
+	// While something is under way its sender would not learn that it was stored.
+	if e.partition == nil && e.underWay == 0 && len(e.open) == 0 && e.hub.Partitions() != e.partitions {
+		return errMetadata
+	}
+	return nil
+}
+
+// errMetadata: the hub has got more partitions.
+var errMetadata = errors.New("the event hub has changed")
+
 // take handles a frame's part of an event or a batch of events. more says that
 // further frames follow. An error refuses the delivery.
 func (e *ingest) take(l *inLink, payload []byte, more bool) error {

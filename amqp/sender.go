@@ -46,6 +46,9 @@ type ingest struct {
 	partition *hub.Partition // nil when the broker chooses
 	publisher []byte
 	path      string
+	// partitions is how many the hub had when the link was attached.
+	partitions int
+	underWay   int // appends
 
 	open  map[*hub.Partition]*pending // single messages, gathered
 	batch *pending                    // the batch that is being received in several frames
@@ -121,6 +124,14 @@ func (s *session) addIn(x *wire.Attach, credit uint32) *inLink {
 // stored all the same.
 func (l *inLink) end() { l.dropMessage() }
 
+// detach ends the link. What was sent and is not acknowledged is the peer's to
+// send again.
+func (l *inLink) detach(e *wire.Error) {
+	delete(l.s.in, l.handle)
+	l.end()
+	l.s.detach(l.handle, e)
+}
+
 // transfer takes one frame of a delivery.
 func (l *inLink) transfer(x *wire.Transfer, payload []byte) error {
 	c := l.s.c
@@ -136,6 +147,16 @@ func (l *inLink) transfer(x *wire.Transfer, payload []byte) error {
 		l.dropMessage()
 		l.counted()
 		return nil
+	}
+	if l.size == 0 && l.events != nil {
+		switch err := l.events.changed(); {
+		case errors.Is(err, errMetadata): // SDKs attach the link again by themselves
+			l.detach(c.fault(condDetachForced, l.name(), "The partitions of the event hub have changed, so the link is closed; attach it again."))
+			return nil
+		case err != nil:
+			l.detach(c.amqpError(err, l.name()))
+			return nil
+		}
 	}
 	l.size += len(payload)
 	switch {
@@ -356,6 +377,7 @@ func (c *conn) submit() {
 func (c *conn) append(x *pending) {
 	x.batch = x.b.Batch()
 	x.bytes = int64(x.batch.Size())
+	x.l.events.underWay++
 	c.appending++
 	c.unacked += x.bytes
 	c.srv.unacked.Add(x.bytes)
@@ -369,6 +391,7 @@ func (x *pending) deliver(c *conn) {
 	c.srv.unacked.Add(-x.bytes)
 	x.batch.Release()
 	l := x.l
+	l.events.underWay--
 	if !c.over && l.s.in[l.handle] == l {
 		if x.err == nil {
 			for _, r := range x.ids {
@@ -381,9 +404,7 @@ func (x *pending) deliver(c *conn) {
 				l.rejectRange(r.first, r.last, e)
 			}
 			if e.Condition == condNotFound { // the hub is gone: so is the link
-				delete(l.s.in, l.handle)
-				l.end()
-				l.s.detach(l.handle, e)
+				l.detach(e)
 			}
 		}
 	}

@@ -321,3 +321,120 @@ func TestDisabled(t *testing.T) {
 		t.Errorf("once it is active again: %d events, %v", len(events), err)
 	}
 }
+
+// TestPartitionsAreAdded: a producer goes on through a change of the number of
+// partitions, nothing is lost or doubled, and what the SDKs ask for says so.
+func TestPartitionsAreAdded(t *testing.T) {
+	b := Start(t)
+	ctx, cancel := context.WithTimeout(t.Context(), tierTimeout)
+	defer cancel()
+	p := b.producer(3)
+	sent := int64(0)
+	send := func(n int) {
+		t.Helper()
+		for range n {
+			batch, err := p.NewEventDataBatch(ctx, nil)
+			if err == nil {
+				err = batch.AddEventData(&eventhubs.EventData{Body: []byte("x")}, nil)
+			}
+			if err == nil {
+				err = p.SendEventDataBatch(ctx, batch, nil)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			sent++
+		}
+	}
+	send(20)
+	if _, err := b.Admin().UpdateHub(ctx, "events", admin.HubChange{Partitions: 7}); err != nil {
+		t.Fatal(err)
+	}
+	send(70)
+	if log := b.Log(); strings.Contains(log, "panic") {
+		t.Error(log)
+	}
+	props, err := p.GetEventHubProperties(ctx, nil)
+	if err != nil || len(props.PartitionIDs) != 7 {
+		t.Fatalf("%+v, %v", props, err)
+	}
+	stored := int64(0)
+	for _, id := range props.PartitionIDs {
+		part, err := p.GetPartitionProperties(ctx, id, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if part.IsEmpty {
+			t.Errorf("partition %s is empty", id)
+		}
+		stored += part.LastEnqueuedSequenceNumber + 1
+	}
+	if stored != sent {
+		t.Errorf("%d events are stored, and %d were sent", stored, sent)
+	}
+}
+
+// TestRevokedPublisher: a publisher's link is cut when it is revoked, and it may
+// attach again once it is restored. Others go on.
+func TestRevokedPublisher(t *testing.T) {
+	b := Start(t)
+	ctx, cancel := context.WithTimeout(t.Context(), tierTimeout)
+	defer cancel()
+	conn, err := amqp.Dial(ctx, "amqp://"+b.AMQP, &amqp.ConnOptions{SASLType: amqp.SASLTypePlain("RootManageSharedAccessKey", "SAS_KEY_VALUE")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	session, err := conn.NewSession(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	attach := func(publisher string) (*amqp.Sender, error) {
+		s, err := session.NewSender(ctx, "events/Publishers/"+publisher, nil)
+		if err == nil {
+			err = s.Send(ctx, amqp.NewMessage([]byte("x")), nil)
+		}
+		return s, err
+	}
+	one, err := attach("truck-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seven, err := attach("truck-7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	revoked := func(what string, err error) {
+		t.Helper()
+		if err == nil || !strings.Contains(err.Error(), "com.microsoft:publisher-revoked") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if err := b.Admin().RevokePublisher(ctx, "events", "truck-7"); err != nil {
+		t.Fatal(err)
+	}
+	revoked("its next event", seven.Send(ctx, amqp.NewMessage([]byte("x")), nil))
+	_, err = attach("truck-7")
+	revoked("a new link", err)
+	if err := one.Send(ctx, amqp.NewMessage([]byte("x")), nil); err != nil {
+		t.Errorf("another publisher: %v", err)
+	}
+	b.Kill()
+	b.Restart()
+	if names, err := b.Admin().RevokedPublishers(ctx, "events"); err != nil || len(names) != 1 {
+		t.Errorf("after a kill: %v, %v", names, err)
+	}
+	if err := b.Admin().RestorePublisher(ctx, "events", "truck-7"); err != nil {
+		t.Fatal(err)
+	}
+	if conn, err = amqp.Dial(ctx, "amqp://"+b.AMQP, &amqp.ConnOptions{SASLType: amqp.SASLTypePlain("RootManageSharedAccessKey", "SAS_KEY_VALUE")}); err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if session, err = conn.NewSession(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := attach("truck-7"); err != nil {
+		t.Errorf("restored: %v", err)
+	}
+}

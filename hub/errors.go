@@ -35,6 +35,8 @@ const (
 	// Stolen: a receiver lost its partition to one with an epoch, or may not
 	// have it because of one.
 	Stolen
+	// Revoked: the publisher may not send any more.
+	Revoked
 	// Disabled: the entity's status does not allow it.
 	Disabled
 	// Busy: too much at once; worth a retry after RetryAfter.
@@ -62,7 +64,7 @@ func Kinds() []Kind {
 }
 
 var kindNames = [...]string{"", "NotFound", "AlreadyExists", "InvalidArgument", "PartitionOutOfRange", "InvalidPosition", "TooLarge",
-	"Unauthorized", "Forbidden", "QuotaExceeded", "Stolen", "Disabled", "Busy", "StorageFull", "Moved", "Corrupt", "Closed", "Internal"}
+	"Unauthorized", "Forbidden", "QuotaExceeded", "Stolen", "Revoked", "Disabled", "Busy", "StorageFull", "Moved", "Corrupt", "Closed", "Internal"}
 
 // String is the constant's own name.
 func (k Kind) String() string {

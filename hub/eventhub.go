@@ -41,6 +41,8 @@ type Settings struct {
 	Status Status `json:"status,omitempty"`
 	// Metadata is the users' own, up to MaxMetadata characters.
 	Metadata string `json:"metadata,omitempty"`
+	// Revoked are the publishers that may not send, sorted.
+	Revoked []string `json:"revoked,omitempty"`
 }
 
 // MaxMetadata is the longest user metadata of a hub or a group, in characters.
@@ -111,13 +113,13 @@ type EventHub struct {
 	Created time.Time
 	Metrics Metrics
 
-	ns         *Namespace
-	id         uint64
-	partitions []*Partition
-	turn       atomic.Uint32
-	state      atomic.Pointer[hubState]
-	shut       atomic.Uint32 // for what the status closes it
-	ended      chan struct{}
+	ns    *Namespace
+	id    uint64
+	parts atomic.Pointer[[]*Partition] // by number; replaced when some are added
+	turn  atomic.Uint32
+	state atomic.Pointer[hubState]
+	shut  atomic.Uint32 // for what the status closes it
+	ended chan struct{}
 
 	mu     sync.Mutex
 	groups map[string]*ConsumerGroup // by lower-case name
@@ -133,9 +135,7 @@ func newEventHub(ns *Namespace, r *hubRecord, v store.Version) *EventHub {
 	h := &EventHub{Name: r.Name, Created: r.Created, ns: ns, id: r.ID, ended: make(chan struct{}), groups: map[string]*ConsumerGroup{}}
 	h.state.Store(&hubState{*r, v})
 	h.shut.Store(r.Status.shut())
-	for i := range r.Partitions {
-		h.partitions = append(h.partitions, newPartition(h, i))
-	}
+	h.grow(r.Partitions)
 	return h
 }
 
@@ -148,8 +148,24 @@ func (h *EventHub) Settings() Settings { return h.state.Load().record.Settings }
 // Updated is when the settings were last changed.
 func (h *EventHub) Updated() time.Time { return h.state.Load().record.Updated }
 
-// Partitions is how many partitions the hub has.
-func (h *EventHub) Partitions() int { return len(h.partitions) }
+// grow adds partitions up to a number.
+func (h *EventHub) grow(to int) {
+	ps := slices.Clone(h.partitions())
+	for len(ps) < to {
+		ps = append(ps, newPartition(h, len(ps)))
+	}
+	h.parts.Store(&ps)
+}
+
+func (h *EventHub) partitions() []*Partition {
+	if ps := h.parts.Load(); ps != nil {
+		return *ps
+	}
+	return nil
+}
+
+// Partitions is how many partitions the hub has. It may grow.
+func (h *EventHub) Partitions() int { return len(h.partitions()) }
 
 // Ended is closed when the hub is deleted.
 func (h *EventHub) Ended() <-chan struct{} { return h.ended }
@@ -157,29 +173,40 @@ func (h *EventHub) Ended() <-chan struct{} { return h.ended }
 // Partition returns a partition by its id: a decimal number without sign or
 // leading zeros.
 func (h *EventHub) Partition(id string) (*Partition, error) {
+	ps := h.partitions()
 	n, err := strconv.Atoi(id)
-	if err != nil || n < 0 || n >= len(h.partitions) || id != strconv.Itoa(n) {
+	if err != nil || n < 0 || n >= len(ps) || id != strconv.Itoa(n) {
 		return nil, fail(PartitionOutOfRange, h.Name+"/Partitions/"+id,
-			"The specified partition is invalid for an EventHub partition sender or receiver. It should be between 0 and %d.", len(h.partitions)-1)
+			"The specified partition is invalid for an EventHub partition sender or receiver. It should be between 0 and %d.", len(ps)-1)
 	}
-	return h.partitions[n], nil
+	return ps[n], nil
 }
 
 // At returns the partition of a number, which is in range.
-func (h *EventHub) At(n int) *Partition { return h.partitions[n] }
+func (h *EventHub) At(n int) *Partition { return h.partitions()[n] }
 
 // ForKey returns the partition that a key is assigned to.
 func (h *EventHub) ForKey(key string) *Partition {
-	return h.partitions[PartitionOf(key, len(h.partitions))]
+	ps := h.partitions()
+	return ps[PartitionOf(key, len(ps))]
 }
 
 // Next returns the partition whose turn it is.
 func (h *EventHub) Next() *Partition {
-	return h.partitions[(h.turn.Add(1)-1)%uint32(len(h.partitions))]
+	ps := h.partitions()
+	return ps[(h.turn.Add(1)-1)%uint32(len(ps))]
 }
 
 // Update changes the settings, durably. change gets a copy to alter.
 func (h *EventHub) Update(ctx context.Context, change func(*Settings) error) error {
+	return h.Change(ctx, 0, change)
+}
+
+// Change changes the settings, and adds partitions up to the given number, in
+// one step and durably; 0 leaves them as they are. Events stay where they are,
+// and a key may mean another partition afterwards. change gets a copy of the
+// settings to alter.
+func (h *EventHub) Change(ctx context.Context, partitions int, change func(*Settings) error) error {
 	n := h.ns.all
 	n.changing.Lock()
 	defer n.changing.Unlock()
@@ -190,9 +217,15 @@ func (h *EventHub) Update(ctx context.Context, change func(*Settings) error) err
 	}
 	old := h.state.Load()
 	r := old.record
-	r.Groups, r.Rules = slices.Clone(r.Groups), slices.Clone(r.Rules)
+	r.Groups, r.Rules, r.Revoked = slices.Clone(r.Groups), slices.Clone(r.Rules), slices.Clone(r.Revoked)
 	if err := change(&r.Settings); err != nil {
 		return err
+	}
+	if partitions != 0 && partitions != r.Partitions {
+		if err := h.mayGrow(r.Partitions, partitions); err != nil {
+			return err
+		}
+		r.Partitions = partitions
 	}
 	var err error
 	q := h.ns.Quotas()
@@ -209,7 +242,10 @@ func (h *EventHub) Update(ctx context.Context, change func(*Settings) error) err
 	}
 	h.state.Store(&hubState{r, v})
 	h.shut.Store(r.Status.shut())
-	for _, p := range h.partitions {
+	if r.Partitions > h.Partitions() {
+		h.grow(r.Partitions)
+	}
+	for _, p := range h.partitions() {
 		p.configure(r.Settings)
 	}
 	h.dropGroups(r.Settings)
@@ -217,6 +253,25 @@ func (h *EventHub) Update(ctx context.Context, change func(*Settings) error) err
 		h.detach(err)
 	}
 	return nil
+}
+
+// mayGrow tells why the hub can't have more partitions, if it can't.
+func (h *EventHub) mayGrow(from, to int) error {
+	s := h.ns.state.Load()
+	switch {
+	case to < from:
+		return fail(InvalidArgument, h.Name, "The event hub '%s' has %d partitions; there can be more, never fewer.", h.Name, from)
+	case !s.quotas.GrowPartitions:
+		return fail(InvalidArgument, h.Name, "The event hub '%s' has %d partitions; at the tier %s that can't be changed.", h.Name, from, s.record.Tier)
+	}
+	if err := s.quotas.checkPartitions(h.Name, to); err != nil {
+		return err
+	}
+	all := to - from
+	for _, other := range h.ns.EventHubs() {
+		all += other.Partitions()
+	}
+	return s.quotas.checkAll(h.ns.Name, s.record.Capacity, all)
 }
 
 // Groups returns the names of the consumer groups, $Default first.
@@ -308,7 +363,7 @@ func (h *EventHub) end() {
 	for _, g := range all {
 		g.end(notFound(h.ns.Name, h.Name))
 	}
-	for _, p := range h.partitions {
+	for _, p := range h.partitions() {
 		p.end()
 	}
 }

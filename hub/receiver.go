@@ -171,7 +171,7 @@ func (g *ConsumerGroup) Seats() []Seat {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var out []Seat
-	for p := range g.hub.partitions {
+	for p := range g.hub.partitions() {
 		s := g.seats[p]
 		if s == nil {
 			continue

@@ -35,7 +35,7 @@ func (n *Namespaces) Expire(ctx context.Context) {
 			if keep <= 0 {
 				continue
 			}
-			for _, p := range h.partitions {
+			for _, p := range h.partitions() {
 				p.mu.Lock()
 				due := !now.Before(p.trimAt) && !p.ended
 				p.mu.Unlock()

@@ -25,7 +25,7 @@ func (ns *Namespace) DeleteEventHub(ctx context.Context, name string) error {
 // deleteHub is DeleteEventHub while n.changing is held.
 func (n *Namespaces) deleteHub(ctx context.Context, h *EventHub) error {
 	ns := h.ns
-	b, err := json.Marshal(trashRecord{Key: hubKey(ns, h.Name), Partitions: len(h.partitions)})
+	b, err := json.Marshal(trashRecord{Key: hubKey(ns, h.Name), Partitions: h.Partitions()})
 	if err != nil {
 		return err
 	}
@@ -40,7 +40,7 @@ func (n *Namespaces) deleteHub(ctx context.Context, h *EventHub) error {
 	delete(ns.hubs, strings.ToLower(h.Name))
 	ns.mu.Unlock()
 	h.end()
-	if err := n.deleteLogs(context.WithoutCancel(ctx), h.id, len(h.partitions)); err != nil {
+	if err := n.deleteLogs(context.WithoutCancel(ctx), h.id, h.Partitions()); err != nil {
 		// The hub is gone; the rest is done at the next start.
 		n.log.Warn("the files of a deleted event hub could not be removed yet", "hub", h.Name, "error", err)
 		return nil

@@ -59,7 +59,7 @@ func newHubCreate() *cobra.Command {
 		Example: "  millrace hub create trial --partitions 2 --retention 1d --group audit",
 		Args:    arguments(cobra.ExactArgs(1)),
 	}
-	cmd.Flags().IntVar(&want.Partitions, "partitions", admin.DefaultPartitions, "number of partitions; it stays as it is")
+	cmd.Flags().IntVar(&want.Partitions, "partitions", admin.DefaultPartitions, "number of partitions; there can be more later, never fewer")
 	cmd.Flags().Var((*retentionFlag)(&want.Retention), "retention", retentionUsage+" (default 7d)")
 	cmd.Flags().StringVar(&want.Metadata, "metadata", "", "`TEXT` of your own")
 	cmd.Flags().StringArrayVar(&want.Groups, "group", nil, "consumer `GROUP` beside $Default; may be repeated")
@@ -203,11 +203,12 @@ func newHubUpdate() *cobra.Command {
 	var change admin.HubChange
 	var metadata string
 	cmd := &cobra.Command{
-		Use: "update NAME", Short: "Change how long an event hub keeps its events, or what may be done with it",
+		Use: "update NAME", Short: "Change an event hub",
 		Example: "  millrace hub update trial --retention 1d\n  millrace hub update trial --status SendDisabled",
 		Args:    arguments(cobra.ExactArgs(1)),
 	}
 	cmd.Flags().Var((*retentionFlag)(&change.Retention), "retention", retentionUsage)
+	cmd.Flags().IntVar(&change.Partitions, "partitions", 0, "`NUMBER` of partitions: more than there are; keys may then mean others")
 	cmd.Flags().StringVar(&change.Status, "status", "", "`STATUS` Active, Disabled, SendDisabled or ReceiveDisabled")
 	cmd.Flags().StringVar(&metadata, "metadata", "", "`TEXT` of your own")
 	out := addOutput(cmd)
@@ -216,7 +217,7 @@ func newHubUpdate() *cobra.Command {
 			change.Metadata = &metadata
 		}
 		if change == (admin.HubChange{}) {
-			return misused("there is nothing to change; give --retention, --status or --metadata")
+			return misused("there is nothing to change; give --partitions, --retention, --status or --metadata")
 		}
 		h, err := c.UpdateHub(cmd.Context(), args[0], change)
 		if err != nil {
@@ -225,7 +226,7 @@ func newHubUpdate() *cobra.Command {
 		if *out == asJSON {
 			return printJSON(cmd.OutOrStdout(), h)
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "The event hub %s keeps events %s. Its status is %s.\n", h.Name, keeps(h.Retention), h.Status)
+		fmt.Fprintf(cmd.OutOrStdout(), "The event hub %s has %s, keeps events %s, and is %s.\n", h.Name, count(h.Partitions, "partition"), keeps(h.Retention), h.Status)
 		return nil
 	})
 }
