@@ -161,10 +161,10 @@ func (e *entra) acceptAny(namespace, token string) (*Claims, error) {
 
 func (e *entra) checkJWT(t *jwt) error {
 	if t.Issuer != e.options.Issuer {
-		return &Error{Kind: WrongIssuer, Text: fmt.Sprintf("InvalidSignature: The token was issued by %q, and this broker trusts %q.", t.Issuer, e.options.Issuer)}
+		return &Error{Kind: WrongIssuer, Text: fmt.Sprintf("InvalidSignature: The token was issued by %q, and this broker trusts %q.", excerpt(t.Issuer), e.options.Issuer)}
 	}
 	if !t.Audience.any(e.options.Audiences) {
-		return &Error{Kind: WrongAudience, Text: fmt.Sprintf("InvalidSignature: The token's audience is %q, and this broker takes %q.", []string(t.Audience), e.options.Audiences)}
+		return &Error{Kind: WrongAudience, Text: fmt.Sprintf("InvalidSignature: The token's audience is %q, and this broker takes %q.", excerpt(strings.Join(t.Audience, ", ")), e.options.Audiences)}
 	}
 	now := e.now()
 	if t.Expiry == nil {

@@ -81,6 +81,15 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
+// excerpt is the beginning of what a stranger wrote, short enough to repeat.
+func excerpt(s string) string {
+	const most = 256
+	if len(s) <= most {
+		return s
+	}
+	return s[:most] + "…"
+}
+
 func malformed(err error, format string, args ...any) *Error {
 	return &Error{Kind: Malformed, Text: "MalformedToken: " + fmt.Sprintf(format, args...), Err: err}
 }
@@ -92,6 +101,7 @@ func invalidSignature(err error) *Error {
 // unknownKey starts as a wrong signature does: the service tells them no
 // further apart. What follows helps whoever mistyped a name.
 func unknownKey(name string) *Error {
+	name = excerpt(name)
 	return &Error{
 		Kind: UnknownKey,
 		Text: fmt.Sprintf("InvalidSignature: The token has an invalid signature. No authorization rule named %q applies.", name),

@@ -30,6 +30,7 @@ func FuzzToken(f *testing.F) {
 		"SharedAccessSignature ",
 		"Bearer SharedAccessSignature sr=",
 		"Bearer a.b.c", "a.b.c", "",
+		"SharedAccessSignature sr=hub&sig=AA&se=1&skn=" + strings.Repeat("\xce", 2000),
 	} {
 		f.Add(s)
 	}
