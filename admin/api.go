@@ -119,6 +119,28 @@ type HubChange struct {
 	Metadata   *string   `json:"metadata,omitempty"`
 }
 
+// Rule describes an authorization rule, or asks for one: then keys that are not
+// given stay as they are, or are made.
+type Rule struct {
+	Name string `json:"name"`
+	// Rights are of Listen, Send and Manage, separated by commas.
+	Rights    string `json:"rights"`
+	Primary   string `json:"primary,omitempty"`
+	Secondary string `json:"secondary,omitempty"`
+}
+
+// The keys of a rule.
+const (
+	PrimaryKey   = "primary"
+	SecondaryKey = "secondary"
+)
+
+// KeyChange asks for a new key of a rule: the given one, or a random one.
+type KeyChange struct {
+	Which string `json:"which"` // PrimaryKey or SecondaryKey
+	Key   string `json:"key,omitempty"`
+}
+
 // Group describes a consumer group.
 type Group struct {
 	Name    string    `json:"name"`

@@ -186,6 +186,40 @@ func (c *Client) RestorePublisher(ctx context.Context, hub, publisher string) er
 	return c.do(ctx, http.MethodDelete, revokedPath(hub, publisher), nil, nil)
 }
 
+// rulesPath is that of the rules of an event hub; of the namespace, if hub is "".
+func rulesPath(hub, rest string) string {
+	if hub == "" {
+		return "rules" + rest
+	}
+	return hubPath(hub) + "/rules" + rest
+}
+
+// Rules lists the authorization rules, with their keys, of an event hub, or of
+// the namespace if hub is "".
+func (c *Client) Rules(ctx context.Context, hub string) ([]Rule, error) {
+	return ask[[]Rule](ctx, c, http.MethodGet, rulesPath(hub, ""), nil)
+}
+
+// Rule returns an authorization rule with its keys.
+func (c *Client) Rule(ctx context.Context, hub, name string) (Rule, error) {
+	return ask[Rule](ctx, c, http.MethodGet, rulesPath(hub, "/"+url.PathEscape(name)), nil)
+}
+
+// PutRule makes or changes an authorization rule.
+func (c *Client) PutRule(ctx context.Context, hub string, want Rule) (Rule, error) {
+	return ask[Rule](ctx, c, http.MethodPut, rulesPath(hub, "/"+url.PathEscape(want.Name)), want)
+}
+
+// DeleteRule removes an authorization rule.
+func (c *Client) DeleteRule(ctx context.Context, hub, name string) error {
+	return c.do(ctx, http.MethodDelete, rulesPath(hub, "/"+url.PathEscape(name)), nil, nil)
+}
+
+// RegenerateKey replaces a key of an authorization rule.
+func (c *Client) RegenerateKey(ctx context.Context, hub, name string, change KeyChange) (Rule, error) {
+	return ask[Rule](ctx, c, http.MethodPost, rulesPath(hub, "/"+url.PathEscape(name)+"/regenerate"), change)
+}
+
 // Groups lists the consumer groups of an event hub, $Default first.
 func (c *Client) Groups(ctx context.Context, hub string) ([]Group, error) {
 	return ask[[]Group](ctx, c, http.MethodGet, hubPath(hub)+"/groups", nil)

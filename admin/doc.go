@@ -17,6 +17,9 @@
 //	GET    /admin/v1/hubs/{hub}/revokedpublishers
 //	PUT    /admin/v1/hubs/{hub}/revokedpublishers/{publisher}
 //	DELETE /admin/v1/hubs/{hub}/revokedpublishers/{publisher}
+//	GET    /admin/v1/rules                      (and below /admin/v1/hubs/{hub}/)
+//	GET    /admin/v1/rules/{rule}               PUT    /admin/v1/rules/{rule}
+//	DELETE /admin/v1/rules/{rule}               POST   /admin/v1/rules/{rule}/regenerate
 //	GET    /admin/v1/hubs/{hub}/groups          POST   /admin/v1/hubs/{hub}/groups
 //	DELETE /admin/v1/hubs/{hub}/groups/{group}
 //

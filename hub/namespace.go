@@ -30,9 +30,6 @@ type Namespace struct {
 	hubs map[string]*EventHub // by lower-case name
 }
 
-// MaxRules is the most authorization rules that a namespace or a hub may have.
-const MaxRules = 12
-
 // NamespaceSettings are what can be changed of a namespace.
 type NamespaceSettings struct {
 	// Tier decides on the quotas; "" means Unlimited.
