@@ -16,3 +16,5 @@ func (t Throughput) Admit(bytes, events int64) time.Duration { return t.t.admit(
 func (n *Namespaces) Pressures() chan pressure { return n.pressures }
 
 func (p *Partition) Admit(b *event.Batch) error { return p.admit(int64(b.Size()), int64(b.Count)) }
+
+func (n *Namespaces) Sample() { n.sample() }

@@ -46,6 +46,9 @@ type Namespaces struct {
 	pressures chan pressure
 	changing  sync.Mutex // serialises changes to entities
 
+	metering sync.Mutex
+	meters   map[*Namespace]*meter
+
 	mu     sync.RWMutex
 	byName map[string]*Namespace // by lower-case name
 }
@@ -69,7 +72,8 @@ func Open(ctx context.Context, o Options) (*Namespaces, error) {
 	if o.Default == "" {
 		o.Default = "localhost"
 	}
-	n := &Namespaces{o: o, meta: o.Store.Meta(), log: o.Logger, started: o.Now(), pressures: make(chan pressure, 8), byName: map[string]*Namespace{}}
+	n := &Namespaces{o: o, meta: o.Store.Meta(), log: o.Logger, started: o.Now(), pressures: make(chan pressure, 8),
+		meters: map[*Namespace]*meter{}, byName: map[string]*Namespace{}}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := n.load(ctx); err != nil {
 		n.cancel()
@@ -91,6 +95,7 @@ func Open(ctx context.Context, o Options) (*Namespaces, error) {
 	}
 	n.wg.Go(n.retain)
 	n.wg.Go(n.inflate)
+	n.wg.Go(n.measure)
 	return n, nil
 }
 

@@ -83,7 +83,27 @@ func (n *Namespaces) clear(ctx context.Context, ns *Namespace) error {
 			return err
 		}
 	}
+	if err := n.deleteKeys(ctx, loadKeys+strings.ToLower(ns.Name)+"/"); err != nil {
+		return err
+	}
 	return n.meta.Delete(ctx, namespaceKeys+strings.ToLower(ns.Name), store.AnyVersion)
+}
+
+// deleteKeys removes all that begins with a prefix.
+func (n *Namespaces) deleteKeys(ctx context.Context, prefix string) error {
+	var keys []string
+	for e, err := range n.meta.List(ctx, prefix, "") {
+		if err != nil {
+			return err
+		}
+		keys = append(keys, e.Key)
+	}
+	for _, key := range keys {
+		if err := n.meta.Delete(ctx, key, store.AnyVersion); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // finishDeletions removes the namespaces whose deletion was interrupted.
