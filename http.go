@@ -12,6 +12,7 @@ import (
 
 	"github.com/millrace/millrace/admin"
 	"github.com/millrace/millrace/auth"
+	"github.com/millrace/millrace/rest"
 )
 
 // Limits of the HTTP doors. A WebSocket is past them: it has the connection to
@@ -62,6 +63,11 @@ func (b *Broker) newMux(v *auth.Verifier) *http.ServeMux {
 		Namespaces: b.hubs, Verifier: v, Status: b.status, Logger: b.log.With("server", "admin"), Now: b.o.Now,
 	}))
 	mux.HandleFunc("GET /{$}", b.front)
+	// The service's own interface has what is left: any first step may be a hub's
+	// name, and an unknown path is answered in the service's form.
+	mux.Handle("/", rest.NewServer(rest.Options{
+		Namespaces: b.hubs, Verifier: v, Logger: b.log.With("server", "rest"), Now: b.o.Now,
+	}))
 	return mux
 }
 
@@ -84,7 +90,8 @@ func (b *Broker) front(w http.ResponseWriter, _ *http.Request) {
 		"  /health                 whether it is well\n"+
 		"  /metrics                its figures, for Prometheus\n"+
 		"  /admin/v1/              management, as the commands \"millrace hub\" and \"millrace group\" use it\n"+
-		"  /$servicebus/websocket  AMQP over WebSocket\n")
+		"  /$servicebus/websocket  AMQP over WebSocket\n"+
+		"  /HUB/messages           send with POST, as to Event Hubs\n")
 }
 
 // status is what the broker tells the management interface.
