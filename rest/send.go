@@ -30,6 +30,8 @@ const (
 	maxHeld = 64 << 20
 	// busyFor is what a client is told to wait when maxHeld is reached.
 	busyFor = time.Second
+	// maxDrain is how much of a body that is too large is read nevertheless.
+	maxDrain = 8 << 20
 	// firstRead is how much room a body gets at first, if its length is not known
 	// or larger.
 	firstRead = 32 << 10
@@ -88,12 +90,13 @@ func (c *call) send() error {
 	if err != nil {
 		return err
 	}
-	in, err := c.prepare(h)
-	if err != nil {
+	in := &intake{hub: h}
+	defer func() { c.s.held.Add(-in.held) }()
+	if err := c.prepare(in); err != nil {
+		in.b.Reset()
 		h.Metrics.Failed(counted(err))
 		return err
 	}
-	defer c.s.held.Add(-in.held)
 	// The server's own deadline began with the request, whose body may have taken
 	// most of it.
 	http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(in.wait + answerTime)) //nolint:errcheck // not every writer has one
@@ -122,43 +125,36 @@ type intake struct {
 }
 
 // prepare reads the request up to the append.
-func (c *call) prepare(h *hub.EventHub) (in *intake, err error) {
-	in = &intake{hub: h, publisher: []byte(c.target.publisher)}
-	defer func() {
-		if err != nil {
-			in.b.Reset()
-			c.s.held.Add(-in.held)
-		}
-	}()
-	if c.target.publisher == "" {
-		in.publisher = nil
-	}
+func (c *call) prepare(in *intake) (err error) {
 	if c.target.partition != "" {
-		if in.partition, err = h.Partition(c.target.partition); err != nil {
-			return nil, err
+		if in.partition, err = in.hub.Partition(c.target.partition); err != nil {
+			return err
 		}
+	}
+	if c.target.publisher != "" {
+		in.publisher = []byte(c.target.publisher)
 	}
 	if len(in.publisher) > hub.MaxPartitionKey {
-		return nil, invalid("The publisher's name is too long.")
+		return invalid("The publisher's name is too long.")
 	}
 	if !utf8.Valid(in.publisher) {
-		return nil, invalid("The publisher's name is not UTF-8 text.")
+		return invalid("The publisher's name is not UTF-8 text.")
 	}
 	if in.wait, err = timeout(c.URL.Query().Get("timeout")); err != nil {
-		return nil, err
+		return err
 	}
 	batch, err := isBatch(c.Header.Get("Content-Type"))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	body, err := c.readBody(in)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if batch {
-		return in, in.addBatch(body)
+		return in.addBatch(body)
 	}
-	return in, in.addSingle(c.Request, body)
+	return in.addSingle(c.Request, body)
 }
 
 // timeout reads the parameter of that name: whole seconds, maxWait at most.
@@ -191,7 +187,7 @@ func isBatch(contentType string) (bool, error) {
 // come, so that a length that is only announced costs nothing.
 func (c *call) readBody(in *intake) ([]byte, error) {
 	if c.ContentLength > hub.MaxPublication {
-		return nil, tooLarge()
+		return nil, c.tooLarge()
 	}
 	r := http.MaxBytesReader(c.w, c.Body, hub.MaxPublication)
 	size := firstRead
@@ -215,11 +211,21 @@ func (c *call) readBody(in *intake) ([]byte, error) {
 		case errors.Is(err, io.EOF):
 			return body, nil
 		case errors.As(err, new(*http.MaxBytesError)):
-			return nil, tooLarge()
+			return nil, c.tooLarge()
 		case err != nil:
 			return nil, &refusal{http.StatusBadRequest, "The body of the request ends before it is complete, or came too slowly."}
 		}
 	}
+}
+
+// tooLarge is the error of that name. What follows of the body is read, within
+// bounds: a client that is still sending would find the connection reset, and no
+// answer. One that asks first, by Expect, sends nothing.
+func (c *call) tooLarge() error {
+	if c.Header.Get("Expect") == "" {
+		io.CopyN(io.Discard, c.Body, maxDrain) //nolint:errcheck // the error is known
+	}
+	return tooLarge()
 }
 
 // addSingle adds the one event that a request is.
