@@ -44,6 +44,7 @@ func (b *Broker) newWebServers(v *auth.Verifier, cert *certificate) *webServers 
 	}
 	mux := b.newMux(v)
 	w := &webServers{http: web(mux, nil), blob: web(b.blobs, nil)}
+	rest.KeepNames(w.http)
 	w.blob.ReadTimeout, w.blob.WriteTimeout = 0, blobTimeout
 	if cert != nil {
 		w.https = web(mux, cert.tlsConfig("h2", "http/1.1"))
@@ -117,7 +118,7 @@ func (w *webServers) serve(b *Broker, name Door, ln net.Listener) error {
 	case AMQPS:
 		err = b.amqp.Serve(tls.NewListener(ln, b.amqps))
 	case HTTP:
-		err = w.http.Serve(ln)
+		err = w.http.Serve(rest.Listener(ln))
 	case HTTPS:
 		err = w.https.ServeTLS(ln, "", "")
 	case Blob:

@@ -178,7 +178,8 @@ func httpHeader(name string) bool {
 
 // headerProperties reads what a single event has of its headers: content type
 // and encoding, and the application properties, in the order of their names.
-func headerProperties(d *message.Draft, h http.Header) error {
+func headerProperties(d *message.Draft, r *http.Request) error {
+	h := r.Header
 	d.ContentType, d.ContentEncoding = h.Get("Content-Type"), h.Get("Content-Encoding")
 	for _, x := range []string{d.ContentType, d.ContentEncoding} {
 		if !utf8.ValidString(x) {
@@ -193,7 +194,7 @@ func headerProperties(d *message.Draft, h http.Header) error {
 		if !utf8.ValidString(value) {
 			return invalid("The value of the header %s is not UTF-8 text.", name)
 		}
-		d.Properties = append(d.Properties, message.Property{Name: name, Value: headerValue(value)})
+		d.Properties = append(d.Properties, message.Property{Name: headerName(r, name), Value: headerValue(value)})
 	}
 	return nil
 }

@@ -239,7 +239,7 @@ func (in *intake) addSingle(r *http.Request, body []byte) error {
 		}
 	}
 	in.draft.Body = body
-	if err := headerProperties(&in.draft, r.Header); err != nil {
+	if err := headerProperties(&in.draft, r); err != nil {
 		return err
 	}
 	return in.add(&broker, len(body))

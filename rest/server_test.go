@@ -63,7 +63,10 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	s := rest.NewServer(rest.Options{Namespaces: all, Verifier: v})
-	srv := httptest.NewServer(s)
+	srv := httptest.NewUnstartedServer(s)
+	rest.KeepNames(srv.Config)
+	srv.Listener = rest.Listener(srv.Listener)
+	srv.Start()
 	t.Cleanup(srv.Close)
 	return &world{t: t, all: all, hub: h, server: s, url: srv.URL}
 }
