@@ -64,6 +64,8 @@ func (b *Broker) newMux(v *auth.Verifier) *http.ServeMux {
 		Namespaces: b.hubs, Verifier: v, Status: b.status, Logger: b.log.With("server", "admin"), Now: b.o.Now,
 	}))
 	mux.HandleFunc("GET /{$}", b.front)
+	mux.HandleFunc("/health", readOnly)
+	mux.HandleFunc("/metrics", readOnly)
 	// The service's own interface has what is left: any first step may be a hub's
 	// name, and an unknown path is answered in the service's form.
 	mux.Handle("/", rest.NewServer(rest.Options{
@@ -93,6 +95,12 @@ func (b *Broker) front(w http.ResponseWriter, _ *http.Request) {
 		"  /admin/v1/              management, as the commands \"millrace hub\" and \"millrace group\" use it\n"+
 		"  /$servicebus/websocket  AMQP over WebSocket\n"+
 		"  /HUB/messages           send with POST, as to Event Hubs\n")
+}
+
+// readOnly refuses other methods than those that are served.
+func readOnly(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Allow", "GET, HEAD")
+	http.Error(w, r.URL.Path+" is read with GET; "+r.Method+" can't be done to it.", http.StatusMethodNotAllowed)
 }
 
 // status is what the broker tells the management interface.
