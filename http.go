@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path"
+	"strings"
 	"time"
 
 	"github.com/millrace/millrace/admin"
@@ -54,7 +56,7 @@ func (b *Broker) newWebServers(v *auth.Verifier, cert *certificate) *webServers 
 }
 
 // newMux puts what the HTTP doors serve in its places.
-func (b *Broker) newMux(v *auth.Verifier) *http.ServeMux {
+func (b *Broker) newMux(v *auth.Verifier) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", b.health)
 	mux.Handle("GET /metrics", b.metrics())
@@ -68,10 +70,18 @@ func (b *Broker) newMux(v *auth.Verifier) *http.ServeMux {
 	mux.HandleFunc("/metrics", readOnly)
 	// The service's own interface has what is left: any first step may be a hub's
 	// name, and an unknown path is answered in the service's form.
-	mux.Handle("/", rest.NewServer(rest.Options{
+	service := rest.NewServer(rest.Options{
 		Namespaces: b.hubs, Verifier: v, Logger: b.log.With("server", "rest"), Now: b.o.Now,
-	}))
-	return mux
+	})
+	mux.Handle("/", service)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// The mux would redirect a path such as //hub/messages, and lose the body.
+		if p := r.URL.EscapedPath(); p != "/" && path.Clean(p) != strings.TrimSuffix(p, "/") {
+			service.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 // health answers as the emulator does. Source: emulator.md section 1.

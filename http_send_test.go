@@ -143,6 +143,7 @@ func TestSendOverHTTP(t *testing.T) {
 		status       int
 	}{
 		{http.MethodGet, "/events/messages", 405}, {http.MethodGet, "/unknown", 404}, {http.MethodPost, "/", 404},
+		{http.MethodPost, "//events/messages", 404}, {http.MethodPost, "/events/../events/messages", 404}, {http.MethodGet, "/admin/v1/../../health", 404},
 	} {
 		if status, body := get(t, http.DefaultClient, x.method, "http://"+b.Address(millrace.HTTP)+x.path); status != x.status || !strings.HasPrefix(body, "<Error><Code>") {
 			t.Errorf("%s %s: %d %s", x.method, x.path, status, body)
