@@ -49,7 +49,10 @@ func (b *Broker) newWebServers(v *auth.Verifier, cert *certificate) *webServers 
 	rest.KeepNames(w.http)
 	w.blob.ReadTimeout, w.blob.WriteTimeout = 0, blobTimeout
 	if cert != nil {
-		w.https = web(mux, cert.tlsConfig("h2", "http/1.1"))
+		// Not HTTP/2: names of headers are lower case in it, and they name the
+		// properties of events that are sent.
+		w.https = web(mux, cert.tlsConfig("http/1.1"))
+		rest.KeepNames(w.https)
 		b.amqps = cert.tlsConfig()
 	}
 	return w
@@ -138,7 +141,7 @@ func (w *webServers) serve(b *Broker, name Door, ln net.Listener) error {
 	case HTTP:
 		err = w.http.Serve(rest.Listener(ln))
 	case HTTPS:
-		err = w.https.ServeTLS(ln, "", "")
+		err = w.https.Serve(rest.Listener(tls.NewListener(ln, w.https.TLSConfig)))
 	case Blob:
 		err = w.blob.Serve(ln)
 	}

@@ -3,6 +3,9 @@ package rest
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"errors"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -27,7 +30,8 @@ import (
 const maxHead = 64<<10 + 8<<10
 
 // Listener wraps a listener of HTTP/1.1, for a server that KeepNames was called
-// with.
+// with. Around one of package crypto/tls it does for the server what ServeTLS
+// would, except HTTP/2.
 func Listener(ln net.Listener) net.Listener { return &listener{ln} }
 
 type listener struct{ net.Listener }
@@ -57,6 +61,9 @@ type conn struct {
 // Read implements net.Conn.
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
+	if plain := (tls.RecordHeaderError{}); err != nil && errors.As(err, &plain) && plain.Conn != nil {
+		io.WriteString(plain.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nThis door speaks TLS: use https.\n") //nolint:errcheck // whoever it is, he is refused
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	at := c.read
@@ -143,6 +150,10 @@ func KeepNames(s *http.Server) {
 	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c, ok := r.Context().Value(connKey{}).(*conn); ok {
 			c.begin(r)
+			if secure, ok := c.Conn.(*tls.Conn); ok {
+				state := secure.ConnectionState()
+				r.TLS = &state
+			}
 		}
 		h.ServeHTTP(w, r)
 	})
