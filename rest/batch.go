@@ -33,8 +33,8 @@ func (in *intake) addBatch(body []byte) error {
 			return err
 		}
 		left = max(len(body)-int(r.d.InputOffset()), 0)
-		if in.b.Size() > hub.MaxPublication {
-			return tooLarge()
+		if in.b.Size() > in.limit {
+			return in.tooLarge()
 		}
 		return nil
 	})

@@ -29,6 +29,7 @@ var hubStatus = map[hub.Kind]int{
 	hub.Forbidden:           http.StatusForbidden,
 	hub.QuotaExceeded:       http.StatusForbidden,
 	hub.Stolen:              http.StatusConflict,
+	hub.Revoked:             http.StatusUnauthorized,
 	hub.Disabled:            http.StatusForbidden,
 	hub.Busy:                http.StatusServiceUnavailable,
 	hub.StorageFull:         http.StatusServiceUnavailable,

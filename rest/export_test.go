@@ -29,7 +29,7 @@ func (s *Server) Held() int64 { return s.held.Load() }
 
 // DecodeBatch lets tests and fuzzing see what a batch is taken for.
 func DecodeBatch(body []byte) (count, size int, err error) {
-	in := &intake{}
+	in := &intake{limit: hub.MaxPublication}
 	defer in.b.Reset()
 	err = in.addBatch(body)
 	return in.b.Count(), in.b.Size(), err
@@ -37,7 +37,7 @@ func DecodeBatch(body []byte) (count, size int, err error) {
 
 // DecodeHeaders is the same for the headers of a single event.
 func DecodeHeaders(h http.Header) (message.Draft, *string, error) {
-	in := &intake{}
+	in := &intake{limit: hub.MaxPublication}
 	defer in.b.Reset()
 	err := in.addSingle(&http.Request{Header: h}, nil)
 	return in.draft, in.key, err

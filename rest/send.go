@@ -90,7 +90,7 @@ func (c *call) send() error {
 	if err != nil {
 		return err
 	}
-	in := &intake{hub: h}
+	in := &intake{hub: h, limit: c.ns.Quotas().Publication}
 	defer func() { c.s.held.Add(-in.held) }()
 	if err := c.prepare(in); err != nil {
 		in.b.Reset()
@@ -114,6 +114,7 @@ type intake struct {
 	hub       *hub.EventHub
 	partition *hub.Partition // nil when the broker chooses
 	publisher []byte
+	limit     int // of the request and of its events, in bytes
 	wait      time.Duration
 	held      int64 // counted in Server.held
 
@@ -134,11 +135,14 @@ func (c *call) prepare(in *intake) (err error) {
 	if c.target.publisher != "" {
 		in.publisher = []byte(c.target.publisher)
 	}
-	if len(in.publisher) > hub.MaxPartitionKey {
+	if len(in.publisher) > hub.MaxPublisher {
 		return invalid("The publisher's name is too long.")
 	}
 	if !utf8.Valid(in.publisher) {
 		return invalid("The publisher's name is not UTF-8 text.")
+	}
+	if err = in.allowed(); err != nil {
+		return err
 	}
 	if in.wait, err = timeout(c.URL.Query().Get("timeout")); err != nil {
 		return err
@@ -151,10 +155,21 @@ func (c *call) prepare(in *intake) (err error) {
 	if err != nil {
 		return err
 	}
+	if err = in.allowed(); err != nil { // still: a body may take a minute
+		return err
+	}
 	if batch {
 		return in.addBatch(body)
 	}
 	return in.addSingle(c.Request, body)
+}
+
+// allowed tells why the hub takes nothing from the publisher, or from anybody.
+func (in *intake) allowed() error {
+	if err := in.hub.MaySend(); err != nil || in.publisher == nil {
+		return err
+	}
+	return in.hub.MayPublish(string(in.publisher))
 }
 
 // timeout reads the parameter of that name: whole seconds, maxWait at most.
@@ -186,10 +201,10 @@ func isBatch(contentType string) (bool, error) {
 // readBody reads the whole body, within the limits. It makes room as the bytes
 // come, so that a length that is only announced costs nothing.
 func (c *call) readBody(in *intake) ([]byte, error) {
-	if c.ContentLength > hub.MaxPublication {
-		return nil, c.tooLarge()
+	if c.ContentLength > int64(in.limit) {
+		return nil, c.tooLarge(in)
 	}
-	r := http.MaxBytesReader(c.w, c.Body, hub.MaxPublication)
+	r := http.MaxBytesReader(c.w, c.Body, int64(in.limit))
 	size := firstRead
 	if c.ContentLength >= 0 {
 		size = min(int(c.ContentLength), firstRead)
@@ -197,7 +212,7 @@ func (c *call) readBody(in *intake) ([]byte, error) {
 	var body []byte
 	for {
 		if len(body) == cap(body) {
-			grown := make([]byte, len(body), max(size, min(2*cap(body), hub.MaxPublication))+1) // and one, to see the end
+			grown := make([]byte, len(body), max(size, min(2*cap(body), in.limit))+1) // and one, to see the end
 			more := int64(cap(grown) - cap(body))
 			in.held += more
 			if c.s.held.Add(more) > maxHeld {
@@ -211,7 +226,7 @@ func (c *call) readBody(in *intake) ([]byte, error) {
 		case errors.Is(err, io.EOF):
 			return body, nil
 		case errors.As(err, new(*http.MaxBytesError)):
-			return nil, c.tooLarge()
+			return nil, c.tooLarge(in)
 		case err != nil:
 			return nil, &refusal{http.StatusBadRequest, "The body of the request ends before it is complete, or came too slowly."}
 		}
@@ -221,11 +236,11 @@ func (c *call) readBody(in *intake) ([]byte, error) {
 // tooLarge is the error of that name. What follows of the body is read, within
 // bounds: a client that is still sending would find the connection reset, and no
 // answer. One that asks first, by Expect, sends nothing.
-func (c *call) tooLarge() error {
+func (c *call) tooLarge(in *intake) error {
 	if c.Header.Get("Expect") == "" {
 		io.CopyN(io.Discard, c.Body, maxDrain) //nolint:errcheck // the error is known
 	}
-	return tooLarge()
+	return in.tooLarge()
 }
 
 // addSingle adds the one event that a request is.
@@ -253,8 +268,8 @@ func (in *intake) add(broker *brokerProperties, hint int) error {
 		return err
 	}
 	in.encoded = in.draft.Append(in.encoded[:0])
-	if len(in.encoded) > hub.MaxPublication { // as AMQP counts it: with its properties
-		return tooLarge()
+	if len(in.encoded) > in.limit { // as AMQP counts it: with its properties
+		return in.tooLarge()
 	}
 	if err := in.parsed.Parse(in.encoded); err != nil {
 		return err
@@ -267,8 +282,8 @@ func (in *intake) add(broker *brokerProperties, hint int) error {
 	return nil
 }
 
-func tooLarge() error {
-	return &hub.Error{Kind: hub.TooLarge, Text: fmt.Sprintf("The request exceeds the limit of %d bytes currently allowed.", hub.MaxPublication)}
+func (in *intake) tooLarge() error {
+	return &hub.Error{Kind: hub.TooLarge, Text: fmt.Sprintf("The request exceeds the limit of %d bytes currently allowed.", in.limit)}
 }
 
 // checkKey looks at the partition key of an event; nil is none.

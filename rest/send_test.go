@@ -134,6 +134,50 @@ func TestSizes(t *testing.T) {
 	}
 }
 
+// TestAllowed holds what a hub and its namespace do not allow.
+func TestAllowed(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	if err := w.hub.Revoke(ctx, "dev-01"); err != nil {
+		t.Fatal(err)
+	}
+	w.refused("a revoked publisher", w.post("/trial/publishers/dev-01/messages", "x", nil), 401, "has been revoked")
+	w.accepted(w.post("/trial/publishers/dev-02/messages", "x", nil))
+	if err := w.hub.Update(ctx, func(s *hub.Settings) error {
+		s.Status = hub.StatusSendDisabled
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	w.refused("a hub that is closed", w.post("/trial/messages", "x", nil), 403, "")
+	if n := w.hub.Metrics.Requests[hub.ClientError].Load(); n != 2 {
+		t.Errorf("%d are counted", n)
+	}
+	if err := w.hub.Update(ctx, func(s *hub.Settings) error {
+		s.Status, s.Retention = hub.StatusActive, 24*time.Hour
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.all.Default().Update(ctx, func(s *hub.NamespaceSettings) error {
+		s.Tier = hub.Basic
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	w.refused("more than a tier's publication", w.post("/trial/messages", strings.Repeat("x", 256<<10), nil), 413, "limit of 262144 bytes")
+	for range 100 {
+		if r := w.post("/trial/messages", strings.Repeat("x", 200<<10), nil); r.status != 201 {
+			w.refused("more than its units", r, 503, "Error code : 50002")
+			if r.header.Get("Retry-After") == "" {
+				t.Error("no Retry-After")
+			}
+			return
+		}
+	}
+	t.Error("nothing is throttled")
+}
+
 func TestHeaderRefusals(t *testing.T) {
 	w := newWorld(t)
 	for _, c := range []struct{ name, header, value, says string }{

@@ -331,7 +331,7 @@ func TestTokens(t *testing.T) {
 
 func TestNamespaceByHost(t *testing.T) {
 	w := newWorld(t)
-	second, err := w.all.Create(t.Context(), "second")
+	second, err := w.all.Create(t.Context(), "second", hub.NamespaceSettings{})
 	if err != nil {
 		t.Fatal(err)
 	}
