@@ -8,10 +8,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path"
+	"strings"
 	"time"
 
 	"github.com/millrace/millrace/admin"
 	"github.com/millrace/millrace/auth"
+	"github.com/millrace/millrace/rest"
 )
 
 // Limits of the HTTP doors. A WebSocket is past them: it has the connection to
@@ -43,16 +46,20 @@ func (b *Broker) newWebServers(v *auth.Verifier, cert *certificate) *webServers 
 	}
 	mux := b.newMux(v)
 	w := &webServers{http: web(mux, nil), blob: web(b.blobs, nil)}
+	rest.KeepNames(w.http)
 	w.blob.ReadTimeout, w.blob.WriteTimeout = 0, blobTimeout
 	if cert != nil {
-		w.https = web(mux, cert.tlsConfig("h2", "http/1.1"))
+		// Not HTTP/2: names of headers are lower case in it, and they name the
+		// properties of events that are sent.
+		w.https = web(mux, cert.tlsConfig("http/1.1"))
+		rest.KeepNames(w.https)
 		b.amqps = cert.tlsConfig()
 	}
 	return w
 }
 
 // newMux puts what the HTTP doors serve in its places.
-func (b *Broker) newMux(v *auth.Verifier) *http.ServeMux {
+func (b *Broker) newMux(v *auth.Verifier) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", b.health)
 	mux.Handle("GET /metrics", b.metrics())
@@ -62,7 +69,22 @@ func (b *Broker) newMux(v *auth.Verifier) *http.ServeMux {
 		Namespaces: b.hubs, Verifier: v, Status: b.status, Logger: b.log.With("server", "admin"), Now: b.o.Now,
 	}))
 	mux.HandleFunc("GET /{$}", b.front)
-	return mux
+	mux.HandleFunc("/health", readOnly)
+	mux.HandleFunc("/metrics", readOnly)
+	// The service's own interface has what is left: any first step may be a hub's
+	// name, and an unknown path is answered in the service's form.
+	service := rest.NewServer(rest.Options{
+		Namespaces: b.hubs, Verifier: v, Logger: b.log.With("server", "rest"), Now: b.o.Now,
+	})
+	mux.Handle("/", service)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// The mux would redirect a path such as //hub/messages, and lose the body.
+		if p := r.URL.EscapedPath(); p != "/" && path.Clean(p) != strings.TrimSuffix(p, "/") {
+			service.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 // health answers as the emulator does. Source: emulator.md section 1.
@@ -84,7 +106,14 @@ func (b *Broker) front(w http.ResponseWriter, _ *http.Request) {
 		"  /health                 whether it is well\n"+
 		"  /metrics                its figures, for Prometheus\n"+
 		"  /admin/v1/              management, as the commands \"millrace hub\" and \"millrace group\" use it\n"+
-		"  /$servicebus/websocket  AMQP over WebSocket\n")
+		"  /$servicebus/websocket  AMQP over WebSocket\n"+
+		"  /HUB/messages           send with POST, as to Event Hubs\n")
+}
+
+// readOnly refuses other methods than those that are served.
+func readOnly(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Allow", "GET, HEAD")
+	http.Error(w, r.URL.Path+" is read with GET; "+r.Method+" can't be done to it.", http.StatusMethodNotAllowed)
 }
 
 // status is what the broker tells the management interface.
@@ -110,9 +139,9 @@ func (w *webServers) serve(b *Broker, name Door, ln net.Listener) error {
 	case AMQPS:
 		err = b.amqp.Serve(tls.NewListener(ln, b.amqps))
 	case HTTP:
-		err = w.http.Serve(ln)
+		err = w.http.Serve(rest.Listener(ln))
 	case HTTPS:
-		err = w.https.ServeTLS(ln, "", "")
+		err = w.https.Serve(rest.Listener(tls.NewListener(ln, w.https.TLSConfig)))
 	case Blob:
 		err = w.blob.Serve(ln)
 	}

@@ -71,7 +71,7 @@ func Settings() []Setting {
 		{AMQPS, "localhost:5671", "AMQP over TLS"},
 		{Kafka, "off", "Kafka, plain (not in this version)"},
 		{Kafkas, "off", "Kafka over TLS (not in this version)"},
-		{HTTP, "localhost:5300", "HTTP: /health, /metrics, management, AMQP over WebSocket"},
+		{HTTP, "localhost:5300", "HTTP: sending, /health, /metrics, management, AMQP over WebSocket"},
 		{HTTPS, "localhost:5443", "the same over TLS"},
 		{Blob, "localhost:10000", "Blob REST, for checkpoints"},
 	} {

@@ -1,6 +1,9 @@
 package wire
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math"
+)
 
 // The Append functions add one encoded value to b and return the result.
 
@@ -53,6 +56,11 @@ func AppendInt(b []byte, v int32) []byte {
 // AppendLong adds a long in its full width.
 func AppendLong(b []byte, v int64) []byte {
 	return binary.BigEndian.AppendUint64(append(b, CodeLong), uint64(v))
+}
+
+// AppendDouble adds a double.
+func AppendDouble(b []byte, v float64) []byte {
+	return binary.BigEndian.AppendUint64(append(b, CodeDouble), math.Float64bits(v))
 }
 
 // AppendTimestamp adds a timestamp, in milliseconds since 1970, which may be

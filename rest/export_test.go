@@ -1,0 +1,44 @@
+package rest
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/millrace/millrace/amqp/message"
+	"github.com/millrace/millrace/hub"
+)
+
+// StatusOf lets tests see how an error is answered, and how it is counted.
+func StatusOf(err error) (status int, retryAfter string, kind hub.Kind) {
+	a := answerFor(err)
+	var he *hub.Error
+	if errors.As(counted(err), &he) {
+		kind = he.Kind
+	}
+	return a.status, a.retryAfter, kind
+}
+
+// MaxHeld is the limit of all bodies together.
+const MaxHeld = maxHeld
+
+// Hold takes up n bytes of it.
+func (s *Server) Hold(n int64) { s.held.Add(n) }
+
+// Held is what is taken up of it.
+func (s *Server) Held() int64 { return s.held.Load() }
+
+// DecodeBatch lets tests and fuzzing see what a batch is taken for.
+func DecodeBatch(body []byte) (count, size int, err error) {
+	in := &intake{limit: hub.MaxPublication}
+	defer in.b.Reset()
+	err = in.addBatch(body)
+	return in.b.Count(), in.b.Size(), err
+}
+
+// DecodeHeaders is the same for the headers of a single event.
+func DecodeHeaders(h http.Header) (message.Draft, *string, error) {
+	in := &intake{limit: hub.MaxPublication}
+	defer in.b.Reset()
+	err := in.addSingle(&http.Request{Header: h}, nil)
+	return in.draft, in.key, err
+}
