@@ -79,6 +79,39 @@ type NamespaceChange struct {
 	MaximumCapacity *int    `json:"maximumCapacity,omitempty"`
 }
 
+// Plan says what a namespace would have needed of the service, by its recorded
+// load and what is in it.
+type Plan struct {
+	Since time.Time `json:"since"`
+	// Tier and Capacity are the smallest that would have held it without being
+	// throttled; Reasons say what rules smaller ones out.
+	Tier     string   `json:"tier"`
+	Capacity int      `json:"capacity"`
+	Unit     string   `json:"unit,omitempty"`
+	Reasons  []string `json:"reasons,omitempty"`
+	// Units are the throughput units of its busiest second.
+	Units int `json:"throughputUnits"`
+	// Minutes are those that had any traffic. Those in which Units is more than
+	// AtCapacity would have been throttled.
+	AtCapacity int    `json:"atCapacity"`
+	Minutes    []Load `json:"minutes"`
+}
+
+// Load is a minute's traffic: all of it, and its busiest second.
+type Load struct {
+	Minute            time.Time `json:"minute"`
+	IncomingBytes     int64     `json:"incomingBytes"`
+	IncomingEvents    int64     `json:"incomingMessages"`
+	OutgoingBytes     int64     `json:"outgoingBytes"`
+	OutgoingEvents    int64     `json:"outgoingMessages"`
+	PeakIncomingBytes int64     `json:"peakIncomingBytes"`
+	PeakIncoming      int64     `json:"peakIncomingMessages"`
+	PeakOutgoingBytes int64     `json:"peakOutgoingBytes"`
+	PeakOutgoing      int64     `json:"peakOutgoingMessages"`
+	Throttled         int64     `json:"throttledRequests"`
+	Units             int       `json:"throughputUnits"` // that the busiest second needed
+}
+
 // Hub describes an event hub.
 type Hub struct {
 	Namespace  string    `json:"namespace"`

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -108,6 +109,16 @@ func (c *Client) Namespaces(ctx context.Context) ([]Namespace, error) {
 // Namespace describes a namespace.
 func (c *Client) Namespace(ctx context.Context, name string) (Namespace, error) {
 	return ask[Namespace](ctx, c, http.MethodGet, namespacePath(name), nil)
+}
+
+// Plan tells which tier and how many units a namespace would have needed since a
+// time, and where it would have been throttled at a capacity; 0 is its own.
+func (c *Client) Plan(ctx context.Context, name string, since time.Time, capacity int) (Plan, error) {
+	q := url.Values{"since": {since.UTC().Format(time.RFC3339)}}
+	if capacity > 0 {
+		q.Set("capacity", strconv.Itoa(capacity))
+	}
+	return ask[Plan](ctx, c, http.MethodGet, namespacePath(name)+"/plan?"+q.Encode(), nil)
 }
 
 // CreateNamespace makes a namespace.

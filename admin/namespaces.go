@@ -3,6 +3,8 @@ package admin
 import (
 	"net/http"
 	"net/url"
+	"strconv"
+	"time"
 
 	"github.com/millrace/millrace/auth"
 	"github.com/millrace/millrace/hub"
@@ -137,4 +139,41 @@ func (n *NamespaceChange) change(s *hub.NamespaceSettings) error {
 		s.MaximumCapacity = 0
 	}
 	return nil
+}
+
+// planSince is how far back a plan looks unless it is told.
+const planSince = 7 * 24 * time.Hour
+
+func (s *Server) planNamespace(c *call) error {
+	ns, err := s.namespace(c, auth.Listen)
+	if err != nil {
+		return err
+	}
+	since, capacity := c.now.Add(-planSince), 0
+	if v := c.FormValue("since"); v != "" {
+		if since, err = time.Parse(time.RFC3339, v); err != nil {
+			return badRequest("since is a time such as 2026-03-01T12:00:00Z.")
+		}
+	}
+	if v := c.FormValue("capacity"); v != "" {
+		if capacity, err = strconv.Atoi(v); err != nil || capacity < 1 {
+			return badRequest("capacity is a number of units, 1 or more.")
+		}
+	}
+	p, err := ns.Plan(c.Context(), since, capacity)
+	if err != nil {
+		return err
+	}
+	out := Plan{
+		Since: p.Since, Tier: string(p.Tier), Capacity: p.Capacity, Unit: p.Tier.UnitName(), Reasons: p.Reasons,
+		Units: p.Units, AtCapacity: p.AtCapacity, Minutes: []Load{},
+	}
+	for _, l := range p.Minutes {
+		out.Minutes = append(out.Minutes, Load{
+			Minute: l.Minute, IncomingBytes: l.In.Bytes, IncomingEvents: l.In.Events, OutgoingBytes: l.Out.Bytes, OutgoingEvents: l.Out.Events,
+			PeakIncomingBytes: l.PeakIn.Bytes, PeakIncoming: l.PeakIn.Events, PeakOutgoingBytes: l.PeakOut.Bytes, PeakOutgoing: l.PeakOut.Events,
+			Throttled: l.Throttled, Units: l.Units(),
+		})
+	}
+	return c.reply(http.StatusOK, out)
 }

@@ -54,6 +54,7 @@ func NewServer(o Options) *Server {
 		"GET namespaces/{namespace}":                      s.showNamespace,
 		"PATCH namespaces/{namespace}":                    s.updateNamespace,
 		"DELETE namespaces/{namespace}":                   s.deleteNamespace,
+		"GET namespaces/{namespace}/plan":                 s.planNamespace,
 		"GET hubs":                                        s.listHubs,
 		"POST hubs":                                       s.createHub,
 		"GET hubs/{hub}":                                  s.showHub,

@@ -49,7 +49,7 @@ func TestLoadAndPlan(t *testing.T) {
 	}
 	p, err := w.ns.Plan(ctx, start, 2)
 	// Seven days of retention are more than basic has.
-	if err != nil || p.Tier != hub.Standard || p.Capacity != 4 || p.Units != 4 || len(p.ThrottledAt) != 1 || !p.ThrottledAt[0].Minute.Equal(start.Add(time.Minute)) {
+	if err != nil || p.Tier != hub.Standard || p.Capacity != 4 || p.Units != 4 || len(p.Minutes) != 5 || p.AtCapacity != 2 {
 		t.Errorf("%+v, %v", p, err)
 	}
 	if len(p.Reasons) != 1 || !strings.Contains(p.Reasons[0], "24 hours") {

@@ -8,19 +8,18 @@ import (
 
 // Plan says what a namespace would have needed of the service.
 type Plan struct {
-	Since time.Time `json:"since"`
+	Since time.Time
 	// Tier and Capacity are the smallest that the recorded load and the entities
 	// fit into without being throttled; Reasons say what rules smaller ones out.
-	Tier     Tier     `json:"tier"`
-	Capacity int      `json:"capacity"`
-	Reasons  []string `json:"reasons,omitempty"`
+	Tier     Tier
+	Capacity int
+	Reasons  []string
 	// Units are the throughput units that the busiest second needed.
-	Units int `json:"units"`
-	// Minutes is the load, and ThrottledAt those of them that would have been
-	// throttled at the capacity that was asked about.
-	Minutes     []Load `json:"minutes"`
-	AtCapacity  int    `json:"atCapacity"`
-	ThrottledAt []Load `json:"throttledAt"`
+	Units int
+	// Minutes is the load. The minutes that needed more units than AtCapacity would
+	// have been throttled.
+	Minutes    []Load
+	AtCapacity int
 }
 
 // premiumUnit is what a processing unit carries, in bytes a second coming in:
@@ -38,12 +37,9 @@ func (ns *Namespace) Plan(ctx context.Context, since time.Time, capacity int) (*
 	if capacity == 0 {
 		capacity = ns.Settings().Capacity
 	}
-	p := &Plan{Since: since, Units: 1, Minutes: loads, AtCapacity: capacity, ThrottledAt: []Load{}}
+	p := &Plan{Since: since, Units: 1, Minutes: loads, AtCapacity: capacity}
 	for _, l := range loads {
 		p.Units = max(p.Units, l.Units())
-		if l.Units() > capacity {
-			p.ThrottledAt = append(p.ThrottledAt, l)
-		}
 	}
 	for _, t := range []Tier{Basic, Standard, Premium, Dedicated} {
 		units, why := ns.fits(t, p)

@@ -16,7 +16,7 @@ func newNamespace() *cobra.Command {
 		Aliases: []string{"ns"},
 		Short:   "Create, list, change and delete namespaces of a running broker",
 	}
-	cmd.AddCommand(newNamespaceCreate(), newNamespaceList(), newNamespaceShow(), newNamespaceUpdate(), newNamespaceDelete())
+	cmd.AddCommand(newNamespaceCreate(), newNamespaceList(), newNamespaceShow(), newNamespaceUpdate(), newNamespaceDelete(), newNamespacePlan())
 	return cmd
 }
 
@@ -170,4 +170,66 @@ func newNamespaceDelete() *cobra.Command {
 		fmt.Fprintf(cmd.OutOrStdout(), "Deleted the namespace %s.\n", args[0])
 		return nil
 	})
+}
+
+func newNamespacePlan() *cobra.Command {
+	var since time.Duration
+	var capacity int
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "plan NAME",
+		Short: "Say which tier and how many units a namespace would have needed in Azure",
+		Long: "Say, by the load of each minute that the broker has recorded and by the hubs that\n" +
+			"there are, which tier and how many units the namespace would have needed in Azure,\n" +
+			"and in which minutes it would have been throttled.",
+		Example: "  millrace namespace plan localhost --since 24h\n  millrace namespace plan payments --capacity 2 --all",
+		Args:    arguments(cobra.ExactArgs(1)),
+	}
+	cmd.Flags().DurationVar(&since, "since", 7*24*time.Hour, "how far to look back; 31 days are kept")
+	cmd.Flags().IntVar(&capacity, "capacity", 0, "throughput `UNITS` to compare with (default: those that the namespace has)")
+	cmd.Flags().BoolVar(&all, "all", false, "list every minute, not only those that would have been throttled")
+	out := addOutput(cmd)
+	return manage(cmd, func(cmd *cobra.Command, c *admin.Client, args []string) error {
+		p, err := c.Plan(cmd.Context(), args[0], time.Now().Add(-since), capacity)
+		if err != nil {
+			return err
+		}
+		if *out == asJSON {
+			return printJSON(cmd.OutOrStdout(), p)
+		}
+		return printPlan(cmd, &p, all)
+	})
+}
+
+func printPlan(cmd *cobra.Command, p *admin.Plan, all bool) error {
+	w := cmd.OutOrStdout()
+	needs := "tier " + p.Tier
+	if p.Unit != "" {
+		needs += ", " + count(p.Capacity, p.Unit)
+	}
+	fmt.Fprintf(w, "Since %s there was traffic in %s; the busiest second needed %s.\n",
+		p.Since.Local().Format("2006-01-02 15:04"), count(len(p.Minutes), "minute"), count(p.Units, "throughput unit"))
+	fmt.Fprintf(w, "It would have needed %s.\n", needs)
+	for _, r := range p.Reasons {
+		fmt.Fprintf(w, "  %s\n", r)
+	}
+	throttled := 0
+	rows := [][]string{{"MINUTE", "UNITS", "PEAK IN/s", "BYTES IN/s", "PEAK OUT/s", "BYTES OUT/s", ""}}
+	for _, l := range p.Minutes {
+		mark := ""
+		if l.Units > p.AtCapacity {
+			throttled++
+			mark = "throttled"
+		} else if !all {
+			continue
+		}
+		rows = append(rows, []string{l.Minute.Local().Format("2006-01-02 15:04"), strconv.Itoa(l.Units), strconv.FormatInt(l.PeakIncoming, 10),
+			strconv.FormatInt(l.PeakIncomingBytes, 10), strconv.FormatInt(l.PeakOutgoing, 10), strconv.FormatInt(l.PeakOutgoingBytes, 10), mark})
+	}
+	fmt.Fprintf(w, "With %s it would have been throttled in %s.\n", count(p.AtCapacity, "throughput unit"), count(throttled, "minute"))
+	if len(rows) == 1 {
+		return nil
+	}
+	fmt.Fprintln(w)
+	return table(w, rows)
 }
