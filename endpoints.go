@@ -8,12 +8,14 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/millrace/millrace/auth"
 	"github.com/millrace/millrace/blob"
+	"github.com/millrace/millrace/hub"
 )
 
 // Endpoints is how to reach a broker; it is what the endpoints file holds. Each
@@ -58,18 +60,51 @@ func (b *Broker) describe() Endpoints {
 // connectionString is the one for a door, "" if it is off. The default port of
 // the protocol is left out, as in the emulator's own.
 func (b *Broker) connectionString(name Door) string {
-	d := b.doors[name]
-	if d == nil {
+	cs, ok := b.endpointAt(name)
+	if !ok {
 		return ""
 	}
-	cs := auth.ConnectionString{
-		Host: d.host(b.o.listen[name], b.o.Advertise), Port: d.port(),
-		KeyName: RootRule, Key: b.keys.Primary, Emulator: name == AMQP,
+	cs.KeyName, cs.Key = RootRule, b.keys.Primary
+	return cs.String()
+}
+
+// endpointAt is what connection strings for a door have in common; false if it
+// is off.
+func (b *Broker) endpointAt(name Door) (auth.ConnectionString, bool) {
+	d := b.doors[name]
+	if d == nil {
+		return auth.ConnectionString{}, false
 	}
+	cs := auth.ConnectionString{Host: d.host(b.o.listen[name], b.o.Advertise), Port: d.port(), Emulator: name == AMQP}
 	if name == AMQP && cs.Port == 5672 || name == AMQPS && cs.Port == 5671 {
 		cs.Port = 0
 	}
-	return cs.String()
+	return cs, true
+}
+
+// endpointOf is how connection strings name a namespace: by the AMQP door, with
+// TLS if secure, or the other one where that is off. Namespaces beside the default
+// one are told apart by the first label of the host.
+func (b *Broker) endpointOf(ns *hub.Namespace, secure bool) auth.ConnectionString {
+	doors := []Door{AMQP, AMQPS}
+	if secure {
+		slices.Reverse(doors)
+	}
+	for _, name := range doors {
+		cs, ok := b.endpointAt(name)
+		if !ok {
+			continue
+		}
+		switch {
+		case ns == b.hubs.Default():
+		case net.ParseIP(cs.Host) != nil:
+			cs.Host = ns.Name // an address has no labels
+		default:
+			cs.Host = ns.Name + "." + cs.Host
+		}
+		return cs
+	}
+	return auth.ConnectionString{Host: ns.Name}
 }
 
 // Endpoints is how to reach the broker.

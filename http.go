@@ -74,7 +74,7 @@ func (b *Broker) newMux(v *auth.Verifier) http.Handler {
 	// The service's own interface has what is left: any first step may be a hub's
 	// name, and an unknown path is answered in the service's form.
 	service := rest.NewServer(rest.Options{
-		Namespaces: b.hubs, Verifier: v, Logger: b.log.With("server", "rest"), Now: b.o.Now,
+		Namespaces: b.hubs, Verifier: v, Endpoint: b.endpointOf, Logger: b.log.With("server", "rest"), Now: b.o.Now,
 	})
 	mux.Handle("/", service)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -107,7 +107,8 @@ func (b *Broker) front(w http.ResponseWriter, _ *http.Request) {
 		"  /metrics                its figures, for Prometheus\n"+
 		"  /admin/v1/              management, as the commands \"millrace hub\" and \"millrace group\" use it\n"+
 		"  /$servicebus/websocket  AMQP over WebSocket\n"+
-		"  /HUB/messages           send with POST, as to Event Hubs\n")
+		"  /HUB/messages           send with POST, as to Event Hubs\n"+
+		"  /subscriptions/…        management, as with Azure's resource manager\n")
 }
 
 // readOnly refuses other methods than those that are served.

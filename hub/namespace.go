@@ -42,6 +42,17 @@ type NamespaceSettings struct {
 	MaximumCapacity int  `json:"maximumCapacity,omitempty"`
 	// Rules are the namespace's authorization rules.
 	Rules []Rule `json:"rules,omitempty"`
+	// Resource is what resource managers keep with a namespace.
+	Resource Resource `json:"resource,omitzero"`
+}
+
+// Resource is what is kept with a namespace for those who ask for it again, and
+// changes nothing that the broker does.
+type Resource struct {
+	Location      string            `json:"location,omitempty"`
+	Tags          map[string]string `json:"tags,omitempty"` // replaced as a whole
+	ZoneRedundant bool              `json:"zoneRedundant,omitempty"`
+	MinimumTLS    string            `json:"minimumTls,omitempty"`
 }
 
 // namespaceRecord is a namespace as it is stored.

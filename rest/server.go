@@ -16,6 +16,10 @@ import (
 type Options struct {
 	Namespaces *hub.Namespaces
 	Verifier   *auth.Verifier
+	// Endpoint says how connection strings name a namespace: host, port and
+	// whether it is the emulator's way, for the door with TLS if secure. Default:
+	// the namespace's own name.
+	Endpoint func(ns *hub.Namespace, secure bool) auth.ConnectionString
 	// Logger is told of failures of our own. Default: none.
 	Logger *slog.Logger
 	// Now is the clock. Default time.Now.
@@ -65,6 +69,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	t, ok := parseTarget(seg)
+	if p, manages := parseARM(seg); manages && !ok {
+		s.serveARM(w, r, p)
+		return nil
+	}
 	if !ok {
 		return &refusal{http.StatusNotFound, "There is nothing at '" + r.URL.Path + "'. Events are sent with POST to '/HUB/messages', '/HUB/partitions/ID/messages' or '/HUB/publishers/NAME/messages'."}
 	}
