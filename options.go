@@ -62,6 +62,8 @@ type Options struct {
 	// InsecureDevKeys lets the public development keys work although a door is
 	// open beyond loopback.
 	InsecureDevKeys bool
+	// AllowFaults lets faults be injected through the management interface.
+	AllowFaults bool
 
 	// Namespaces are made, with their event hubs, unless they exist.
 	Namespaces []Namespace

@@ -55,9 +55,12 @@ type Namespace struct {
 	Unit            string `json:"unit,omitempty"`
 	AutoInflate     bool   `json:"autoInflate"`
 	MaximumCapacity int    `json:"maximumCapacity,omitempty"` // of auto-inflate
-	Hubs            int    `json:"hubs"`
-	Partitions      int    `json:"partitions"`
-	Connections     int64  `json:"connections"`
+	// AllowedIPs are the addresses and ranges from which alone peers may connect;
+	// none means that all may.
+	AllowedIPs  []string `json:"allowedIPs,omitempty"`
+	Hubs        int      `json:"hubs"`
+	Partitions  int      `json:"partitions"`
+	Connections int64    `json:"connections"`
 	// Throttled is how many requests were told to come again since the start.
 	Throttled int64     `json:"throttledRequests"`
 	Created   time.Time `json:"created"`
@@ -77,6 +80,9 @@ type NamespaceChange struct {
 	Capacity        *int    `json:"capacity,omitempty"`
 	AutoInflate     *bool   `json:"autoInflate,omitempty"`
 	MaximumCapacity *int    `json:"maximumCapacity,omitempty"`
+	// AllowedIPs replaces the list; an empty one lets all in. Management is not
+	// held to it.
+	AllowedIPs *[]string `json:"allowedIPs,omitempty"`
 }
 
 // Plan says what a namespace would have needed of the service, by its recorded

@@ -119,6 +119,7 @@ type EventHub struct {
 	turn  atomic.Uint32
 	state atomic.Pointer[hubState]
 	shut  atomic.Uint32 // for what the status closes it
+	fault atomic.Pointer[Fault]
 	ended chan struct{}
 
 	mu     sync.Mutex

@@ -93,6 +93,9 @@ func (a *appending) finish(err error) {
 	}
 	*a = appending{finished: a.finished}
 	appendings.Put(a)
+	if f := p.hub.fault.Load(); f != nil && err == nil && f.late(p.hub, done) {
+		return
+	}
 	done(err)
 }
 
@@ -134,6 +137,11 @@ func (p *Partition) admit(bytes, events int64) error {
 	h := p.hub
 	if h.shut.Load()&shutToSend != 0 {
 		return h.disabled()
+	}
+	if f := h.fault.Load(); f != nil {
+		if err := f.refused(h); err != nil {
+			return err
+		}
 	}
 	if t := h.ns.throughput.Load(); t != nil {
 		if wait := t.admit(bytes, events); wait > 0 {

@@ -99,8 +99,12 @@ func segments(u *url.URL) ([]string, error) {
 }
 
 // authorize checks that the request's token gives a right on a path of the
-// namespace. Errors are *auth.Error, or the context's.
+// namespace, and that the namespace is open to the peer. Errors are *auth.Error,
+// *hub.Error, or the context's.
 func (c *call) authorize(right auth.Rights, path string) error {
+	if err := c.ns.Admits(c.RemoteAddr); err != nil {
+		return err
+	}
 	token := c.Header.Get("Authorization")
 	if token == "" {
 		return &auth.Error{Kind: auth.Malformed, Text: "MissingToken: The Authorization header is missing: it holds a shared access signature, or Bearer and a token."}

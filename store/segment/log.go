@@ -99,6 +99,14 @@ func (g *segmentFile) sync(f File) error {
 	return g.syncErr
 }
 
+// failedSync returns the failure after which no sync of the file is to be trusted,
+// not even one of the whole disk.
+func (g *segmentFile) failedSync() error {
+	g.syncing.Lock()
+	defer g.syncing.Unlock()
+	return g.syncErr
+}
+
 // entry is a record in memory: a run of bytes in a slab, frame and header first.
 type entry struct {
 	slab     *event.Slab

@@ -74,6 +74,9 @@ type Options struct {
 	// CacheBytes bounds the memory that keeps the newest records of all logs;
 	// 0 means 16 MiB.
 	CacheBytes int64
+	// Stall, if not nil, is called before each round of appends is written: for
+	// tests of a disk that is slow.
+	Stall func()
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Logger is told of recoveries, damage and full disks; nil means nobody is.
