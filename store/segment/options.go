@@ -110,6 +110,10 @@ const (
 
 	// minRoll is the least age at which a segment rolls for its retention's sake.
 	minRoll = 5 * time.Minute
+	// sizeParts is into how many segments a limit of bytes is divided, none of them
+	// smaller than minSegment.
+	sizeParts  = 8
+	minSegment = 128 << 10
 	// rollParts is into how many segments, by age, a retention is divided.
 	rollParts = 16
 )
