@@ -64,15 +64,19 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	c := &call{Request: r, s: s, w: w, ns: s.o.Namespaces.Lookup(r.Host)}
 	t, ok := parseTarget(seg)
 	if !ok {
+		if res, ok := parseResource(seg); ok {
+			return c.manage(res)
+		}
 		return &refusal{http.StatusNotFound, "There is nothing at '" + r.URL.Path + "'. Events are sent with POST to '/HUB/messages', '/HUB/partitions/ID/messages' or '/HUB/publishers/NAME/messages'."}
 	}
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
 		return &refusal{http.StatusMethodNotAllowed, "The method " + r.Method + " is not allowed for '" + r.URL.Path + "': events are sent with POST, and can't be received over HTTP."}
 	}
-	c := &call{Request: r, s: s, w: w, ns: s.o.Namespaces.Lookup(r.Host), target: t}
+	c.target = t
 	return c.send()
 }
 
@@ -93,13 +97,18 @@ func segments(u *url.URL) ([]string, error) {
 // authorize checks that the request's token gives a right on a path of the
 // namespace. Errors are *auth.Error, or the context's.
 func (c *call) authorize(right auth.Rights, path string) error {
-	token := c.Header.Get("Authorization")
-	if token == "" {
-		return &auth.Error{Kind: auth.Malformed, Text: "MissingToken: The Authorization header is missing: it holds a shared access signature, or Bearer and a token."}
-	}
-	claims, err := c.s.o.Verifier.Verify(c.Context(), c.ns.Name, token)
+	claims, err := c.verify()
 	if err != nil {
 		return err
 	}
 	return claims.Check(right, path, c.s.o.Now())
+}
+
+// verify returns what the request's token claims. Errors are as authorize's.
+func (c *call) verify() (*auth.Claims, error) {
+	token := c.Header.Get("Authorization")
+	if token == "" {
+		return nil, &auth.Error{Kind: auth.Malformed, Text: "MissingToken: The Authorization header is missing: it holds a shared access signature, or Bearer and a token."}
+	}
+	return c.s.o.Verifier.Verify(c.Context(), c.ns.Name, token)
 }
