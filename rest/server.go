@@ -94,17 +94,8 @@ func segments(u *url.URL) ([]string, error) {
 	return seg, nil
 }
 
-// authorize checks that the request's token gives a right on a path of the
-// namespace. Errors are *auth.Error, or the context's.
-func (c *call) authorize(right auth.Rights, path string) error {
-	claims, err := c.verify()
-	if err != nil {
-		return err
-	}
-	return claims.Check(right, path, c.s.o.Now())
-}
-
-// verify returns what the request's token claims. Errors are as authorize's.
+// verify returns what the request's token claims. Errors are *auth.Error, or the
+// context's.
 func (c *call) verify() (*auth.Claims, error) {
 	token := c.Header.Get("Authorization")
 	if token == "" {
