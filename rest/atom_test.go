@@ -89,11 +89,12 @@ func hubBody(inner string) string   { return describe("EventHubDescription", inn
 func groupBody(inner string) string { return describe("ConsumerGroupDescription", inner) }
 
 func accessRule(name, rights, keys string) string {
-	s := `<AuthorizationRule i:type="SharedAccessAuthorizationRule"><ClaimType>SharedAccessKey</ClaimType><ClaimValue>None</ClaimValue><Rights>`
+	var s strings.Builder
+	s.WriteString(`<AuthorizationRule i:type="SharedAccessAuthorizationRule"><ClaimType>SharedAccessKey</ClaimType><ClaimValue>None</ClaimValue><Rights>`)
 	for r := range strings.FieldsSeq(rights) {
-		s += "<AccessRights>" + r + "</AccessRights>"
+		s.WriteString("<AccessRights>" + r + "</AccessRights>")
 	}
-	return s + "</Rights><KeyName>" + name + "</KeyName>" + keys + "</AuthorizationRule>"
+	return s.String() + "</Rights><KeyName>" + name + "</KeyName>" + keys + "</AuthorizationRule>"
 }
 
 // as are the headers of a request by a rule, for the namespace.
