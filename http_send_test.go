@@ -143,7 +143,7 @@ func TestSendOverHTTP(t *testing.T) {
 		method, path string
 		status       int
 	}{
-		{http.MethodGet, "/events/messages", 405}, {http.MethodGet, "/unknown", 404}, {http.MethodPost, "/", 404},
+		{http.MethodGet, "/events/messages", 405}, {http.MethodGet, "/unknown", 401}, {http.MethodGet, "/events/unknown", 404}, {http.MethodPost, "/", 404},
 		{http.MethodPost, "//events/messages", 404}, {http.MethodPost, "/events/../events/messages", 404}, {http.MethodGet, "/admin/v1/../../health", 404},
 	} {
 		if status, body := get(t, http.DefaultClient, x.method, "http://"+b.Address(millrace.HTTP)+x.path); status != x.status || !strings.HasPrefix(body, "<Error><Code>") {

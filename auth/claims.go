@@ -24,6 +24,10 @@ type Claims struct {
 	// Grants is what is allowed: one grant for a shared access signature or a
 	// key, any number (also none) for a JWT.
 	Grants []Grant
+	// OfNamespace says that a rule of the namespace signed, and not one of a
+	// hub, even if the signature is for a path below: who may change the
+	// namespace can sign for a hub that is still to be made.
+	OfNamespace bool
 	// Expires is when the claims end; zero for never.
 	Expires time.Time
 

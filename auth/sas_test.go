@@ -171,7 +171,7 @@ func TestVerifyScopes(t *testing.T) {
 			wantKind(t, err, test.kind, "InvalidSignature: ")
 			continue
 		}
-		if err != nil || c.Grants[0] != (Grant{test.path, test.want}) || c.Namespace != test.namespace {
+		if err != nil || c.Grants[0] != (Grant{test.path, test.want}) || c.Namespace != test.namespace || c.OfNamespace != (name != "hub's rule") {
 			t.Errorf("%s: %+v, %v", name, c, err)
 		}
 	}

@@ -90,16 +90,17 @@ func (v *Verifier) verifySAS(namespace, token string) (*Claims, error) {
 		}
 		return nil, err
 	}
-	name, rule, err := v.find(namespace, hubOf(t.path), t.names[:], t.signedBy)
+	name, scope, rule, err := v.find(namespace, hubOf(t.path), t.names[:], t.signedBy)
 	if err != nil {
 		return nil, err
 	}
 	c := &Claims{
-		Name:      name,
-		Namespace: namespace,
-		Grants:    []Grant{{Path: t.path, Rights: rule.Rights}},
-		Expires:   t.expires,
-		skew:      v.skew,
+		Name:        name,
+		Namespace:   namespace,
+		Grants:      []Grant{{Path: t.path, Rights: rule.Rights}},
+		OfNamespace: scope == "",
+		Expires:     t.expires,
+		skew:        v.skew,
 	}
 	// Only who could sign learns that the token has expired.
 	if c.Expired(v.now()) {
@@ -113,7 +114,7 @@ func (v *Verifier) verifySAS(namespace, token string) (*Claims, error) {
 // they cover the namespace. Errors are *Error.
 func (v *Verifier) VerifyKey(namespace, hub, name, key string) (*Claims, error) {
 	hub = EntityPath(hub)
-	_, rule, err := v.find(namespace, hubOf(hub), []string{name}, func(r Rule) bool {
+	_, scope, rule, err := v.find(namespace, hubOf(hub), []string{name}, func(r Rule) bool {
 		a, b := equalKeys(r.Primary, key), equalKeys(r.Secondary, key)
 		return a || b
 	})
@@ -121,10 +122,11 @@ func (v *Verifier) VerifyKey(namespace, hub, name, key string) (*Claims, error) 
 		return nil, err
 	}
 	return &Claims{
-		Name:      name,
-		Namespace: namespace,
-		Grants:    []Grant{{Path: hub, Rights: rule.Rights}},
-		skew:      v.skew,
+		Name:        name,
+		Namespace:   namespace,
+		Grants:      []Grant{{Path: hub, Rights: rule.Rights}},
+		OfNamespace: scope == "",
+		skew:        v.skew,
 	}, nil
 }
 
@@ -152,8 +154,9 @@ func (v *Verifier) VerifyConnectionString(ctx context.Context, namespace string,
 }
 
 // find looks for a rule that accept takes: among the hub's, if there is one,
-// then among the namespace's. A name may exist in both.
-func (v *Verifier) find(namespace, hub string, names []string, accept func(Rule) bool) (string, Rule, error) {
+// then among the namespace's. A name may exist in both. scope is that hub, or ""
+// for the namespace.
+func (v *Verifier) find(namespace, hub string, names []string, accept func(Rule) bool) (found, scope string, r Rule, err error) {
 	known := false
 	for i, name := range names {
 		if i > 0 && name == names[0] {
@@ -166,15 +169,15 @@ func (v *Verifier) find(namespace, hub string, names []string, accept func(Rule)
 		for _, scope := range scopes {
 			rule, ok := v.keys.Rule(namespace, scope, name)
 			if ok && accept(rule) {
-				return name, rule, nil
+				return name, scope, rule, nil
 			}
 			known = known || ok
 		}
 	}
 	if !known {
-		return "", Rule{}, unknownKey(names[0])
+		return "", "", Rule{}, unknownKey(names[0])
 	}
-	return "", Rule{}, invalidSignature(nil)
+	return "", "", Rule{}, invalidSignature(nil)
 }
 
 // equalKeys compares in a time that depends on neither. An empty key equals

@@ -63,25 +63,31 @@ func loadClients(t *testing.T) []*client {
 	}
 	var out []*client
 	for _, f := range files {
-		text, err := os.ReadFile(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c := &client{dir: filepath.Dir(f), name: filepath.Base(filepath.Dir(f))}
-		d := json.NewDecoder(bytes.NewReader(text))
-		d.DisallowUnknownFields()
-		if err := d.Decode(c); err != nil {
-			t.Fatalf("%s: %v", f, err)
-		}
-		if c.installed, err = filepath.Abs(filepath.Join(".clients", c.name)); err != nil {
-			t.Fatal(err)
-		}
-		if c.Timeout == 0 {
-			c.Timeout = 180
-		}
-		out = append(out, c)
+		out = append(out, loadClient(t, f))
 	}
 	return out
+}
+
+// loadClient reads a client.json.
+func loadClient(t *testing.T, f string) *client {
+	t.Helper()
+	text, err := os.ReadFile(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &client{dir: filepath.Dir(f), name: filepath.Base(filepath.Dir(f))}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(c); err != nil {
+		t.Fatalf("%s: %v", f, err)
+	}
+	if c.installed, err = filepath.Abs(filepath.Join(".clients", c.name)); err != nil {
+		t.Fatal(err)
+	}
+	if c.Timeout == 0 {
+		c.Timeout = 180
+	}
+	return c
 }
 
 func (c *client) expand(args []string) []string {

@@ -58,6 +58,10 @@ const MaxMetadata = 1024
 type Group struct {
 	Name    string    `json:"name"`
 	Created time.Time `json:"created"`
+	// Updated is when it was last changed; zero if it never was.
+	Updated time.Time `json:"updated,omitzero"`
+	// Metadata is the users' own, up to MaxMetadata characters.
+	Metadata string `json:"metadata,omitempty"`
 }
 
 func (s Settings) withDefaults(hub string, q *Quotas) (Settings, error) {
@@ -92,6 +96,9 @@ func (s Settings) withDefaults(hub string, q *Quotas) (Settings, error) {
 		low := strings.ToLower(g.Name)
 		if seen[low] {
 			return s, fail(InvalidArgument, hub, "The consumer group '%s' is named twice.", g.Name)
+		}
+		if n := utf8.RuneCountInString(g.Metadata); n > MaxMetadata {
+			return s, fail(InvalidArgument, hub, "The user metadata of a consumer group has up to %d characters, not %d.", MaxMetadata, n)
 		}
 		seen[low] = true
 	}
@@ -291,16 +298,8 @@ func (h *EventHub) Groups() []Group {
 
 // CreateGroup adds a consumer group.
 func (h *EventHub) CreateGroup(ctx context.Context, name string) error {
-	if err := checkGroupName(h.Name, name); err != nil {
-		return err
-	}
-	return h.Update(ctx, func(s *Settings) error {
-		if s.group(name) >= 0 {
-			return fail(AlreadyExists, h.Name+"/ConsumerGroups/"+name, "The consumer group '%s' of the event hub '%s' already exists.", name, h.Name)
-		}
-		s.Groups = append(s.Groups, Group{Name: name, Created: h.ns.all.now()})
-		return nil
-	})
+	_, err := h.AddGroup(ctx, Group{Name: name})
+	return err
 }
 
 // DeleteGroup removes a consumer group. Its receivers are detached.

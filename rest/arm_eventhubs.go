@@ -55,8 +55,6 @@ func whole(retention, unit time.Duration) int64 {
 	return int64((retention + unit - 1) / unit)
 }
 
-const day = 24 * time.Hour
-
 func (c *armCall) describeHub(h *hub.EventHub) armChild {
 	s := h.Settings()
 	hours := whole(s.Retention, time.Hour)

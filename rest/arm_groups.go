@@ -2,19 +2,19 @@ package rest
 
 import (
 	"net/http"
-	"strings"
 
 	"github.com/millrace/millrace/hub"
 )
 
 type armGroupProperties struct {
-	CreatedAt string `json:"createdAt"`
-	UpdatedAt string `json:"updatedAt"`
+	CreatedAt    string `json:"createdAt"`
+	UpdatedAt    string `json:"updatedAt"`
+	UserMetadata string `json:"userMetadata,omitempty"`
 }
 
 func (c *armCall) describeGroup(h *hub.EventHub, g hub.Group) armChild {
-	at := stamp(g.Created)
-	return armChild{c.id(h.Namespace(), "eventhubs", h.Name, "consumergroups", g.Name), g.Name, typeGroup, location(h.Namespace()), armGroupProperties{at, at}}
+	return armChild{c.id(h.Namespace(), "eventhubs", h.Name, "consumergroups", g.Name), g.Name, typeGroup, location(h.Namespace()),
+		armGroupProperties{stamp(g.Created), stamp(g.Changed()), g.Metadata}}
 }
 
 func (c *armCall) listGroups() error {
@@ -29,26 +29,20 @@ func (c *armCall) listGroups() error {
 	return c.list(all)
 }
 
-// replyGroup answers with the group that the path names.
-func (c *armCall) replyGroup(h *hub.EventHub) error {
-	for _, g := range h.Groups() {
-		if strings.EqualFold(g.Name, c.names[2]) {
-			return c.reply(http.StatusOK, c.describeGroup(h, g))
-		}
-	}
-	return c.missing(c.names[2])
-}
-
 func (c *armCall) showGroup() error {
 	h, err := c.hub()
 	if err != nil {
 		return err
 	}
-	return c.replyGroup(h)
+	g, err := h.GroupRecord(c.names[2])
+	if err != nil {
+		return c.missing(c.names[2])
+	}
+	return c.reply(http.StatusOK, c.describeGroup(h, g))
 }
 
-// putGroup makes a group. One that is there, as $Default always is, stays as it
-// is.
+// putGroup makes a group or changes its metadata. $Default stays as it is; to
+// ask for it is no mistake, since it is there.
 func (c *armCall) putGroup() error {
 	h, err := c.hub()
 	if err != nil {
@@ -56,21 +50,28 @@ func (c *armCall) putGroup() error {
 	}
 	var want struct {
 		Properties struct {
-			UserMetadata string `json:"userMetadata"`
+			UserMetadata *string `json:"userMetadata"`
 		} `json:"properties"`
 	}
 	if err := c.read(&want); err != nil {
 		return err
 	}
-	if want.Properties.UserMetadata != "" {
-		return unsupported("UserMetadata", "properties.userMetadata", "Consumer groups have no user metadata yet.")
-	}
-	if _, err := h.Group(c.names[2]); err != nil {
-		if err := h.CreateGroup(c.Context(), c.names[2]); err != nil {
-			return err
+	metadata := want.Properties.UserMetadata
+	g, err := h.GroupRecord(c.names[2])
+	switch {
+	case err != nil:
+		g = hub.Group{Name: c.names[2]}
+		if metadata != nil {
+			g.Metadata = *metadata
 		}
+		g, err = h.AddGroup(c.Context(), g)
+	case metadata != nil && *metadata != g.Metadata:
+		g, err = h.ChangeGroup(c.Context(), g.Name, *metadata)
 	}
-	return c.replyGroup(h)
+	if err != nil {
+		return err
+	}
+	return c.reply(http.StatusOK, c.describeGroup(h, g))
 }
 
 func (c *armCall) deleteGroup() error {

@@ -166,6 +166,8 @@ type namespaceBody struct {
 	} `json:"properties"`
 }
 
+const publicAccess = "publicNetworkAccess has to be Enabled: what can reach the broker is decided by the addresses of its doors, and by IP rules."
+
 type armIdentity struct {
 	Type string `json:"type"`
 }
@@ -187,7 +189,7 @@ func (b *namespaceBody) check() error {
 	case p.DisableLocalAuth:
 		return unsupported("DisableLocalAuth", "properties.disableLocalAuth", "Shared access signatures can't be turned off for a namespace.")
 	case p.PublicNetworkAccess != "" && !strings.EqualFold(p.PublicNetworkAccess, "Enabled"):
-		return unsupported("PublicNetworkAccess", "properties.publicNetworkAccess", "publicNetworkAccess has to be Enabled: what can reach the broker is decided by the addresses of its doors.")
+		return unsupported("PublicNetworkAccess", "properties.publicNetworkAccess", publicAccess)
 	case p.AlternateName != "":
 		return unsupported("AlternateName", "properties.alternateName", "A namespace has one name.")
 	case p.ClusterArmID != "":

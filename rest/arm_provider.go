@@ -1,11 +1,8 @@
 package rest
 
 import (
-	"encoding/json"
 	"net/http"
 	"strings"
-
-	"github.com/millrace/millrace/hub"
 )
 
 // scopeRoutes is what is answered where the path names nothing of the provider's:
@@ -123,61 +120,6 @@ func (c *armCall) checkName() error {
 		no("InvalidName", "The specified name is not valid: "+namespaceNames+".")
 	}
 	return c.reply(http.StatusOK, out)
-}
-
-// A namespace has one set of network rules, "default". It lets everybody in,
-// until there are IP rules.
-
-func (c *armCall) describeNetworkRules(ns *hub.Namespace) armChild {
-	return armChild{c.id(ns, "networkRuleSets", "default"), "default", typeNetworkRules, location(ns), map[string]any{
-		"publicNetworkAccess": "Enabled", "defaultAction": "Allow", "virtualNetworkRules": []any{}, "ipRules": []any{},
-	}}
-}
-
-func (c *armCall) listNetworkRules() error {
-	ns, err := c.namespace()
-	if err != nil {
-		return err
-	}
-	return c.list([]any{c.describeNetworkRules(ns)})
-}
-
-func (c *armCall) showNetworkRules() error {
-	ns, err := c.namespace()
-	if err != nil {
-		return err
-	}
-	if !strings.EqualFold(c.names[1], "default") {
-		return c.missing(c.names[1])
-	}
-	return c.reply(http.StatusOK, c.describeNetworkRules(ns))
-}
-
-func (c *armCall) putNetworkRules() error {
-	var want struct {
-		Properties struct {
-			DefaultAction       string          `json:"defaultAction"`
-			PublicNetworkAccess string          `json:"publicNetworkAccess"`
-			IPRules             json.RawMessage `json:"ipRules"`
-			VirtualNetworkRules json.RawMessage `json:"virtualNetworkRules"`
-		} `json:"properties"`
-	}
-	if err := c.read(&want); err != nil {
-		return err
-	}
-	p := want.Properties
-	const why = "All addresses are let in; what can reach the broker is decided by the addresses of its doors."
-	switch {
-	case asked(p.IPRules):
-		return unsupported("IPRules", "properties.ipRules", "There are no IP rules yet. "+why)
-	case asked(p.VirtualNetworkRules):
-		return unsupported("VirtualNetworkRules", "properties.virtualNetworkRules", "There are no rules for virtual networks. "+why)
-	case p.DefaultAction != "" && !strings.EqualFold(p.DefaultAction, "Allow"):
-		return unsupported("NetworkRules", "properties.defaultAction", "The default action is Allow. "+why)
-	case p.PublicNetworkAccess != "" && !strings.EqualFold(p.PublicNetworkAccess, "Enabled"):
-		return unsupported("PublicNetworkAccess", "properties.publicNetworkAccess", "publicNetworkAccess has to be Enabled. "+why)
-	}
-	return c.showNetworkRules()
 }
 
 // absentKind is a kind of resources of which there are none.

@@ -1,5 +1,7 @@
-// Package rest is the Event Hubs service's HTTP interface, of which it serves
-// sending:
+// Package rest is the Event Hubs service's HTTP interface: sending, and the
+// management of what is in a namespace in Atom (see atom.go).
+//
+// Sending is
 //
 //	POST /{hub}/messages
 //	POST /{hub}/partitions/{id}/messages

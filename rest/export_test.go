@@ -42,3 +42,23 @@ func DecodeHeaders(h http.Header) (message.Draft, *string, error) {
 	err := in.addSingle(&http.Request{Header: h}, nil)
 	return in.draft, in.key, err
 }
+
+// ParseEntry lets fuzzing read an entry as each kind of description, and see what
+// a hub's would become.
+func ParseEntry(doc []byte) (h hub.Settings, partitions *int, errs [3]error) {
+	var d *hubDescription
+	if d, errs[0] = parseHub(doc); errs[0] == nil {
+		h = hub.Settings{Retention: d.retention(0), Status: hub.Status(d.status), Metadata: d.metadata, Rules: d.rules}
+		partitions = d.partitions
+	}
+	_, errs[1] = parseGroup(doc)
+	_, errs[2] = parseRevoked(doc)
+	return h, partitions, errs
+}
+
+// The bounds of an entry.
+const (
+	MaxEntry    = maxEntry
+	MaxNested   = maxNested
+	MaxElements = maxElements
+)

@@ -41,7 +41,7 @@ func TestNamesKeepTheirCase(t *testing.T) {
 		answer(201)
 		fmt.Fprintf(c, "%s%s: c\r\n%s: d\r\n\r\n", head, strings.ToLower(name), name)
 		answer(201)
-		fmt.Fprintf(c, "GET /unknown HTTP/1.1\r\nHost: localhost\r\n%s: e\r\n\r\n", name)
+		fmt.Fprintf(c, "GET /trial/unknown HTTP/1.1\r\nHost: localhost\r\n%s: e\r\n\r\n", name)
 		answer(404)
 		want = append(want, name+" a", "X-"+name+"X b", strings.ToLower(name)+" c,d")
 	}

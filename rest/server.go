@@ -68,19 +68,23 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	c := &call{Request: r, s: s, w: w, ns: s.o.Namespaces.Lookup(r.Host)}
 	t, ok := parseTarget(seg)
-	if p, manages := parseARM(seg); manages && !ok {
-		s.serveARM(w, r, p)
-		return nil
-	}
 	if !ok {
+		if p, ok := parseARM(seg); ok {
+			s.serveARM(w, r, p)
+			return nil
+		}
+		if res, ok := parseResource(seg); ok {
+			return c.manage(res)
+		}
 		return &refusal{http.StatusNotFound, "There is nothing at '" + r.URL.Path + "'. Events are sent with POST to '/HUB/messages', '/HUB/partitions/ID/messages' or '/HUB/publishers/NAME/messages'."}
 	}
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
 		return &refusal{http.StatusMethodNotAllowed, "The method " + r.Method + " is not allowed for '" + r.URL.Path + "': events are sent with POST, and can't be received over HTTP."}
 	}
-	c := &call{Request: r, s: s, w: w, ns: s.o.Namespaces.Lookup(r.Host), target: t}
+	c.target = t
 	return c.send()
 }
 
@@ -98,20 +102,15 @@ func segments(u *url.URL) ([]string, error) {
 	return seg, nil
 }
 
-// authorize checks that the request's token gives a right on a path of the
-// namespace, and that the namespace is open to the peer. Errors are *auth.Error,
-// *hub.Error, or the context's.
-func (c *call) authorize(right auth.Rights, path string) error {
+// verify returns what the request's token claims, if the namespace is open to the
+// peer. Errors are *auth.Error, *hub.Error, or the context's.
+func (c *call) verify() (*auth.Claims, error) {
 	if err := c.ns.Admits(c.RemoteAddr); err != nil {
-		return err
+		return nil, err
 	}
 	token := c.Header.Get("Authorization")
 	if token == "" {
-		return &auth.Error{Kind: auth.Malformed, Text: "MissingToken: The Authorization header is missing: it holds a shared access signature, or Bearer and a token."}
+		return nil, &auth.Error{Kind: auth.Malformed, Text: "MissingToken: The Authorization header is missing: it holds a shared access signature, or Bearer and a token."}
 	}
-	claims, err := c.s.o.Verifier.Verify(c.Context(), c.ns.Name, token)
-	if err != nil {
-		return err
-	}
-	return claims.Check(right, path, c.s.o.Now())
+	return c.s.o.Verifier.Verify(c.Context(), c.ns.Name, token)
 }

@@ -42,14 +42,17 @@ var rules = []hub.Rule{
 	{Name: "sender", Rights: auth.Send, Primary: "sender key"},
 }
 
-func newWorld(t testing.TB) *world {
+func newWorld(t testing.TB) *world { return newWorldAt(t, nil) }
+
+// newWorldAt is newWorld with a clock; nil is the real one.
+func newWorldAt(t testing.TB, now func() time.Time) *world {
 	ctx := t.Context()
 	st, err := segment.Open(ctx, segment.Options{Disk: sim.NewDisk(), KV: segment.NewMemoryKV(), JournalBytes: 4 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { st.Close() })
-	all, err := hub.Open(ctx, hub.Options{Store: st, Rules: rules, Codecs: map[event.Encoding]event.Codec{event.EncodingAMQP: message.Codec{}}})
+	all, err := hub.Open(ctx, hub.Options{Store: st, Rules: rules, Now: now, Codecs: map[event.Encoding]event.Codec{event.EncodingAMQP: message.Codec{}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +65,7 @@ func newWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := rest.NewServer(rest.Options{Namespaces: all, Verifier: v})
+	s := rest.NewServer(rest.Options{Namespaces: all, Verifier: v, Now: now})
 	srv := httptest.NewUnstartedServer(s)
 	rest.KeepNames(srv.Config)
 	srv.Listener = rest.Listener(srv.Listener)
@@ -248,14 +251,14 @@ func TestPaths(t *testing.T) {
 		{"POST", "/trial/messages?timeout=soon", 400, "timeout"},
 		{"POST", "/trial/messages?timeout=0", 400, "timeout"},
 		{"POST", "/", 404, "There is nothing"},
-		{"POST", "/trial", 404, "There is nothing"},
-		{"POST", "/messages", 404, "There is nothing"},
+		{"POST", "/trial", 405, "DELETE, GET, HEAD, PUT"},
+		{"POST", "/messages", 405, "DELETE, GET, HEAD, PUT"}, // a hub of that name
 		{"POST", "//messages", 404, "There is nothing"},
 		{"POST", "/trial/partitions//messages", 404, "There is nothing"},
 		{"POST", "/trial/partitions/1/messages/head", 404, "There is nothing"},
 		{"POST", "/trial/consumergroups/x/messages", 404, "There is nothing"},
 		{"POST", "/trial/%3Cscript%3E", 404, "<script>"}, // which XML escapes
-		{"GET", "/trial", 404, "There is nothing"},
+		{"GET", "/trial/subscriptions", 404, "There is nothing"},
 		{"GET", "/trial/messages", 405, "POST"},
 		{"DELETE", "/trial/partitions/0/messages/head", 404, "There is nothing"},
 		{"PUT", "/none/messages", 405, "POST"},
@@ -266,7 +269,7 @@ func TestPaths(t *testing.T) {
 			continue
 		}
 		w.refused(c.method+" "+c.path, r, c.status, c.says)
-		if c.status == 405 && r.header.Get("Allow") != "POST" {
+		if c.status == 405 && r.header.Get("Allow") != c.says {
 			t.Errorf("%s: Allow is %q", c.path, r.header.Get("Allow"))
 		}
 	}
@@ -296,7 +299,9 @@ func TestTokens(t *testing.T) {
 		{"for the hub, its partition", sender("http://localhost/trial"), "/trial/partitions/1/messages", 201, ""},
 		{"for the hub, a publisher", sender("http://localhost/trial"), publisher, 201, ""},
 		{"for the publisher", sender("http://localhost/trial/publishers/dev-01"), publisher, 201, ""},
-		{"for the path itself", sender("http://localhost/trial/messages"), "/trial/messages", 401, "'Send' claim(s) are required"},
+		{"for the path itself", sender("http://localhost/trial/messages"), "/trial/messages", 201, ""},
+		{"for the path itself, a publisher's", sender("http://localhost/trial/publishers/dev-01/messages"), publisher, 201, ""},
+		{"for the path of the hub, a publisher", sender("http://localhost/trial/messages"), publisher, 401, "'Send' claim(s) are required"},
 		{"of the hub's own rule", token("http://localhost/trial", "own", "own key"), "/trial/messages", 201, ""},
 		{"of a rule that may manage", token("http://localhost/", "root", "root key"), "/trial/messages", 201, ""},
 		{"for the publisher, the hub", sender("http://localhost/trial/publishers/dev-01"), "/trial/messages", 401, "'Send' claim(s) are required"},

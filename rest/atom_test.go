@@ -1,0 +1,861 @@
+package rest_test
+
+import (
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/millrace/millrace/auth"
+	"github.com/millrace/millrace/hub"
+	"github.com/millrace/millrace/internal/sim"
+	"github.com/millrace/millrace/rest"
+	"github.com/millrace/millrace/store/segment"
+)
+
+// atomEntry is an entry as clients read it.
+type atomEntry struct {
+	XMLName xml.Name `xml:"http://www.w3.org/2005/Atom entry"`
+	Base    string   `xml:"http://www.w3.org/XML/1998/namespace base,attr"`
+	ID      string   `xml:"http://www.w3.org/2005/Atom id"`
+	Title   string   `xml:"http://www.w3.org/2005/Atom title"`
+	Link    struct {
+		Href string `xml:"href,attr"`
+	} `xml:"http://www.w3.org/2005/Atom link"`
+	Hub       *hubXML       `xml:"content>EventHubDescription"`
+	Group     *groupXML     `xml:"content>ConsumerGroupDescription"`
+	Partition *partitionXML `xml:"content>PartitionDescription"`
+	Revoked   *struct {
+		Name string
+	} `xml:"content>RevokedPublisherDescription"`
+	Namespace *struct {
+		CreatedTime    time.Time
+		MessagingSKU   string
+		MessagingUnits int
+		Name           string
+		NamespaceType  string
+	} `xml:"content>NamespaceInfo"`
+}
+
+type hubXML struct {
+	XMLName                xml.Name `xml:"http://schemas.microsoft.com/netservices/2010/10/servicebus/connect EventHubDescription"`
+	MessageRetentionInDays int64
+	Rules                  []ruleXML `xml:"AuthorizationRules>AuthorizationRule"`
+	Status                 string
+	CreatedAt, UpdatedAt   time.Time
+	UserMetadata           string
+	PartitionCount         int
+	PartitionIDs           []string `xml:"PartitionIds>string"`
+}
+
+type ruleXML struct {
+	Type                              string   `xml:"http://www.w3.org/2001/XMLSchema-instance type,attr"`
+	Rights                            []string `xml:"Rights>AccessRights"`
+	KeyName, PrimaryKey, SecondaryKey string
+}
+
+type groupXML struct {
+	CreatedAt, UpdatedAt time.Time
+	UserMetadata         string
+}
+
+type partitionXML struct {
+	SizeInBytes, BeginSequenceNumber, EndSequenceNumber int64
+	LastEnqueuedOffset                                  string
+	LastEnqueuedTimeUtc                                 time.Time
+}
+
+type atomFeed struct {
+	XMLName xml.Name    `xml:"http://www.w3.org/2005/Atom feed"`
+	Title   string      `xml:"http://www.w3.org/2005/Atom title"`
+	Entries []atomEntry `xml:"http://www.w3.org/2005/Atom entry"`
+}
+
+const connect = "http://schemas.microsoft.com/netservices/2010/10/servicebus/connect"
+
+// describe is an entry around a description.
+func describe(kind, inner string) string {
+	return `<entry xmlns="http://www.w3.org/2005/Atom"><content type="application/xml"><` + kind + ` xmlns:i="http://www.w3.org/2001/XMLSchema-instance" xmlns="` + connect + `">` + inner + `</` + kind + `></content></entry>`
+}
+
+func hubBody(inner string) string   { return describe("EventHubDescription", inner) }
+func groupBody(inner string) string { return describe("ConsumerGroupDescription", inner) }
+
+func accessRule(name, rights, keys string) string {
+	var s strings.Builder
+	s.WriteString(`<AuthorizationRule i:type="SharedAccessAuthorizationRule"><ClaimType>SharedAccessKey</ClaimType><ClaimValue>None</ClaimValue><Rights>`)
+	for r := range strings.FieldsSeq(rights) {
+		s.WriteString("<AccessRights>" + r + "</AccessRights>")
+	}
+	return s.String() + "</Rights><KeyName>" + name + "</KeyName>" + keys + "</AuthorizationRule>"
+}
+
+// as are the headers of a request by a rule, for the namespace.
+func as(rule string) map[string]string {
+	return map[string]string{"Authorization": token("http://localhost/", rule, rule+" key")}
+}
+
+func withMatch(h map[string]string) map[string]string {
+	h["If-Match"] = "*"
+	return h
+}
+
+// entry makes a request that is to be answered with an entry.
+func (w *world) entry(method, path, body string, headers map[string]string, status int) *atomEntry {
+	w.t.Helper()
+	r := w.do(method, path, strings.NewReader(body), headers)
+	e := &atomEntry{}
+	if r.status != status || r.header.Get("Content-Type") != "application/atom+xml;type=entry;charset=utf-8" {
+		w.t.Fatalf("%s %s: %d %s %s; want %d", method, path, r.status, r.header.Get("Content-Type"), r.body, status)
+	}
+	if err := xml.Unmarshal([]byte(r.body), e); err != nil {
+		w.t.Fatalf("%s: %v", r.body, err)
+	}
+	return e
+}
+
+func (w *world) feed(path string, headers map[string]string) *atomFeed {
+	w.t.Helper()
+	r := w.do("GET", path, nil, headers)
+	f := &atomFeed{}
+	if r.status != 200 || r.header.Get("Content-Type") != "application/atom+xml;type=feed;charset=utf-8" {
+		w.t.Fatalf("%s: %d %s", path, r.status, r.body)
+	}
+	if err := xml.Unmarshal([]byte(r.body), f); err != nil {
+		w.t.Fatalf("%s: %v", r.body, err)
+	}
+	return f
+}
+
+func (f *atomFeed) titles() string {
+	var all []string
+	for _, e := range f.Entries {
+		all = append(all, e.Title)
+	}
+	return strings.Join(all, " ")
+}
+
+// golden is a hub's entry, byte for byte: the order of the elements is what
+// .NET's parser needs.
+const golden = `<entry xmlns="http://www.w3.org/2005/Atom"><id>http://ns.example:5300/Orders?timeout=60&amp;api-version=2014-01</id>` +
+	`<title type="text">Orders</title><published>2026-03-01T12:00:00Z</published><updated>2026-03-01T12:00:00Z</updated>` +
+	`<author><name>localhost</name></author><link rel="self" href="http://ns.example:5300/Orders?timeout=60&amp;api-version=2014-01"/>` +
+	`<content type="application/xml"><EventHubDescription xmlns="http://schemas.microsoft.com/netservices/2010/10/servicebus/connect" xmlns:i="http://www.w3.org/2001/XMLSchema-instance">` +
+	`<MessageRetentionInDays>3</MessageRetentionInDays><AuthorizationRules>` +
+	`<AuthorizationRule i:type="SharedAccessAuthorizationRule"><ClaimType>SharedAccessKey</ClaimType><ClaimValue>None</ClaimValue><Rights>` +
+	`<AccessRights>Manage</AccessRights><AccessRights>Send</AccessRights><AccessRights>Listen</AccessRights></Rights>` +
+	`<CreatedTime>2026-03-01T12:00:00.25Z</CreatedTime><ModifiedTime>2026-03-01T12:00:00.25Z</ModifiedTime>` +
+	`<KeyName>manage</KeyName><PrimaryKey>one&amp;&lt;</PrimaryKey><SecondaryKey>two</SecondaryKey></AuthorizationRule>` +
+	`<AuthorizationRule i:type="SharedAccessAuthorizationRule"><ClaimType>SharedAccessKey</ClaimType><ClaimValue>None</ClaimValue><Rights>` +
+	`<AccessRights>Listen</AccessRights></Rights>` +
+	`<CreatedTime>2026-03-01T12:00:00.25Z</CreatedTime><ModifiedTime>2026-03-01T12:00:00.25Z</ModifiedTime>` +
+	`<KeyName>listen</KeyName><PrimaryKey>three</PrimaryKey><SecondaryKey>four</SecondaryKey></AuthorizationRule>` +
+	`</AuthorizationRules><Status>SendDisabled</Status><CreatedAt>2026-03-01T12:00:00.25Z</CreatedAt><UpdatedAt>2026-03-01T12:00:00.25Z</UpdatedAt>` +
+	`<UserMetadata> a &lt;b&gt; &#xD;&#xA;ü</UserMetadata><PartitionCount>2</PartitionCount>` +
+	`<PartitionIds xmlns:d2p1="http://schemas.microsoft.com/2003/10/Serialization/Arrays"><d2p1:string>0</d2p1:string><d2p1:string>1</d2p1:string></PartitionIds>` +
+	`</EventHubDescription></content></entry>`
+
+func TestHubEntry(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 250_400_000, time.UTC)
+	w := newWorldAt(t, func() time.Time { return now })
+	body := hubBody("\n<MessageRetentionInDays>3</MessageRetentionInDays>\n<AuthorizationRules>" +
+		accessRule("manage", "Manage Send Listen", "<PrimaryKey>one&amp;&lt;</PrimaryKey><SecondaryKey>two</SecondaryKey>") +
+		accessRule("listen", "Listen", "<PrimaryKey>three</PrimaryKey><SecondaryKey>four</SecondaryKey>") +
+		"</AuthorizationRules><Status>SendDisabled</Status><UserMetadata> a <![CDATA[<b>]]> &#13;\nü</UserMetadata><PartitionCount>2</PartitionCount>")
+	ask := func(method, body string, headers map[string]string) (int, string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, w.url+"/Orders?timeout=60&api-version=2014-01", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = "ns.example:5300"
+		for k, v := range headers {
+			req.Header.Set(k, v)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, _ := io.ReadAll(resp.Body)
+		return resp.StatusCode, string(b)
+	}
+	for _, c := range []struct {
+		method, body string
+		headers      map[string]string
+		status       int
+	}{
+		{"PUT", "\ufeff<?xml version=\"1.0\" encoding=\"utf-8\"?>\n" + body, as("root"), 201},
+		{"GET", "", as("root"), 200},
+		{"PUT", golden, withMatch(as("root")), 200}, // what was read can be sent back
+	} {
+		if status, got := ask(c.method, c.body, c.headers); status != c.status || got != golden {
+			t.Errorf("%s: %d\n%s\nwant %d\n%s", c.method, status, got, c.status, golden)
+		}
+	}
+	if status, got := ask("HEAD", "", as("root")); status != 200 || got != "" {
+		t.Errorf("HEAD: %d %q", status, got)
+	}
+	var e atomEntry
+	if err := xml.Unmarshal([]byte(golden), &e); err != nil {
+		t.Fatal(err)
+	}
+	if e.Hub.UserMetadata != " a <b> \r\nü" || len(e.Hub.Rules) != 2 || e.Hub.Rules[0].PrimaryKey != "one&<" || !slices.Equal(e.Hub.PartitionIDs, []string{"0", "1"}) {
+		t.Errorf("%+v", e.Hub)
+	}
+	// Who may only listen sees no keys.
+	if _, got := ask("GET", "", as("reader")); strings.Contains(got, "Key") || !strings.Contains(got, "<AuthorizationRules></AuthorizationRules>") {
+		t.Errorf("a reader is shown %s", got)
+	}
+}
+
+func TestRetentionInDays(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	for _, c := range []struct {
+		have  time.Duration
+		shown int64
+		send  string // the element, or ""
+		then  time.Duration
+	}{
+		{36 * time.Hour, 2, "2", 36 * time.Hour},
+		{36 * time.Hour, 2, "1", 24 * time.Hour},
+		{90 * time.Minute, 1, "1", 90 * time.Minute},
+		{48 * time.Hour, 2, "", hub.DefaultRetention},
+		{48 * time.Hour, 2, "0", hub.DefaultRetention},
+		{-1, -1, "-1", -1},
+		{-5, -1, "-1", -5},
+		{-1, -1, "7", 7 * 24 * time.Hour},
+		{24 * time.Hour, 1, "-1", -1},
+		{24 * time.Hour, 1, "36500", 36500 * 24 * time.Hour},
+	} {
+		if err := w.hub.Update(ctx, func(s *hub.Settings) error { s.Retention = c.have; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if e := w.entry("GET", "/trial", "", as("reader"), 200); e.Hub.MessageRetentionInDays != c.shown {
+			t.Errorf("%s is shown as %d days", c.have, e.Hub.MessageRetentionInDays)
+		}
+		inner := ""
+		if c.send != "" {
+			inner = "<MessageRetentionInDays>" + c.send + "</MessageRetentionInDays>"
+		}
+		w.entry("PUT", "/trial", hubBody(inner), withMatch(as("root")), 200)
+		if got := w.hub.Settings().Retention; got != c.then {
+			t.Errorf("%s and %q days make %s; want %s", c.have, c.send, got, c.then)
+		}
+	}
+}
+
+func TestHubs(t *testing.T) {
+	w := newWorld(t)
+	ns := w.all.Default()
+	longest := "a" + strings.Repeat("-", 254) + "z"
+
+	e := w.entry("PUT", "/plain", hubBody(""), as("root"), 201)
+	if e.Hub.PartitionCount != rest.DefaultPartitions || e.Hub.MessageRetentionInDays != 7 || e.Hub.Status != "Active" || len(e.Hub.Rules) != 0 {
+		t.Errorf("the defaults are %+v", e.Hub)
+	}
+	if e := w.entry("PUT", "/"+longest, hubBody("<PartitionCount> 1 </PartitionCount><PartitionIds><x/></PartitionIds>"), as("root"), 201); e.Title != longest {
+		t.Errorf("%+v", e)
+	}
+	// A rule of the hub's own is good at once; keys that are not given are made.
+	e = w.entry("PUT", "/keyed", hubBody("<AuthorizationRules>"+accessRule("Own", "Manage Send Listen", "")+"</AuthorizationRules><PartitionCount>2</PartitionCount>"), as("root"), 201)
+	if len(e.Hub.Rules) != 1 || len(e.Hub.Rules[0].PrimaryKey) != 44 || e.Hub.Rules[0].Type != "SharedAccessAuthorizationRule" {
+		t.Fatalf("%+v", e.Hub)
+	}
+	key := e.Hub.Rules[0].PrimaryKey
+	own := map[string]string{"Authorization": token("http://localhost/keyed", "own", key)}
+	// Without rules in the description they stay; an empty list removes them.
+	if e = w.entry("PUT", "/KEYED", hubBody("<UserMetadata>m</UserMetadata><PartitionCount>3</PartitionCount>"), withMatch(own), 200); len(e.Hub.Rules) != 1 ||
+		e.Title != "keyed" || e.Hub.UserMetadata != "m" || e.Hub.PartitionCount != 3 || !e.Hub.UpdatedAt.After(e.Hub.CreatedAt.Add(-time.Second)) {
+		t.Errorf("%+v", e.Hub)
+	}
+	if e = w.entry("PUT", "/keyed", hubBody("<AuthorizationRules>"+accessRule("own", "Manage", "<SecondaryKey>s</SecondaryKey>")+"</AuthorizationRules>"), withMatch(own), 200); e.Hub.Rules[0].PrimaryKey != key || e.Hub.Rules[0].SecondaryKey != "s" || e.Hub.UserMetadata != "" {
+		t.Errorf("%+v", e.Hub)
+	}
+	if e = w.entry("PUT", "/keyed", hubBody("<AuthorizationRules/>"), withMatch(as("root")), 200); len(e.Hub.Rules) != 0 {
+		t.Errorf("%+v", e.Hub)
+	}
+
+	if got := w.feed("/$Resources/EventHubs?api-version=2014-01", as("reader")); got.Title != "EventHubs" || got.titles() != longest+" keyed plain trial" ||
+		got.Entries[1].ID != w.url+"/keyed?api-version=2014-01" || got.Entries[1].Link.Href != "../keyed?api-version=2014-01" || got.Entries[1].Base != w.url+"/$Resources/EventHubs?api-version=2014-01" {
+		t.Errorf("%+v", got)
+	}
+	for query, want := range map[string]string{"$skip=1&$top=2": "keyed plain", "%24skip=3": "trial", "$skip=9&$top=1": "", "$top=0": "", "$top=1": longest, "$skip=2147483647&$top=2147483647": ""} {
+		if got := w.feed("/$resources/eventhubs?"+query, as("root")).titles(); got != want {
+			t.Errorf("%s lists %q", query, got)
+		}
+	}
+
+	if r := w.do("DELETE", "/keyed", nil, as("root")); r.status != 200 || r.body != "" {
+		t.Errorf("%+v", r)
+	}
+	before := len(ns.EventHubs())
+	for _, c := range []struct {
+		name, method, path, body string
+		headers                  map[string]string
+		status                   int
+		says                     string
+	}{
+		{"there already", "PUT", "/plain", hubBody(""), as("root"), 409, "already exists"},
+		{"there already, in other case", "PUT", "/PLAIN", hubBody(""), as("root"), 409, "already exists"},
+		{"deleted", "GET", "/keyed", "", as("root"), 404, "'sb://localhost/keyed' could not be found"},
+		{"deleted", "DELETE", "/keyed", "", as("root"), 404, "could not be found"},
+		{"deleted", "PUT", "/keyed", hubBody(""), withMatch(as("root")), 404, "could not be found"},
+		{"by a tag", "PUT", "/plain", hubBody(""), map[string]string{"Authorization": as("root")["Authorization"], "If-Match": `"x"`}, 400, "If-Match"},
+		{"too long", "PUT", "/" + longest + "z", hubBody(""), as("root"), 400, "256"},
+		{"a name that can't be", "PUT", "/-a", hubBody(""), as("root"), 400, "can't be the name"},
+		{"a name that can't be", "PUT", "/a%2Fb", hubBody(""), as("root"), 400, "can't be the name"},
+		{"a name that can't be", "PUT", "/%ff", hubBody(""), as("root"), 400, "can't be the name"},
+		{"a name that can't be", "PUT", "/$x", hubBody(""), as("root"), 400, "can't be the name"},
+		{"no partitions", "PUT", "/n", hubBody("<PartitionCount>0</PartitionCount>"), as("root"), 400, "from 1 to 1024"},
+		{"too many partitions", "PUT", "/n", hubBody("<PartitionCount>1025</PartitionCount>"), as("root"), 400, "from 0 to 1024"},
+		{"fewer partitions", "PUT", "/plain", hubBody("<PartitionCount>3</PartitionCount>"), withMatch(as("root")), 400, "never fewer"},
+		{"no partitions, changed", "PUT", "/plain", hubBody("<PartitionCount>0</PartitionCount>"), withMatch(as("root")), 400, "1 at least"},
+		{"days", "PUT", "/n", hubBody("<MessageRetentionInDays>36501</MessageRetentionInDays>"), as("root"), 400, "from -1 to 36500"},
+		{"days", "PUT", "/n", hubBody("<MessageRetentionInDays>-2</MessageRetentionInDays>"), as("root"), 400, "from -1 to 36500"},
+		{"days", "PUT", "/n", hubBody("<MessageRetentionInDays>1.5</MessageRetentionInDays>"), as("root"), 400, "MessageRetentionInDays"},
+		{"days", "PUT", "/n", hubBody("<MessageRetentionInDays>99999999999999999999</MessageRetentionInDays>"), as("root"), 400, "MessageRetentionInDays"},
+		{"days", "PUT", "/n", hubBody("<MessageRetentionInDays/>"), as("root"), 400, "MessageRetentionInDays"},
+		{"status", "PUT", "/n", hubBody("<Status>Restoring</Status>"), as("root"), 400, "'Restoring' is not one"},
+		{"metadata", "PUT", "/n", hubBody("<UserMetadata>" + strings.Repeat("ü", hub.MaxMetadata+1) + "</UserMetadata>"), as("root"), 400, "1024"},
+		{"a rule twice", "PUT", "/n", hubBody("<AuthorizationRules>" + accessRule("a", "Send", "") + accessRule("A", "Send", "") + "</AuthorizationRules>"), as("root"), 400, "named twice"},
+		{"a rule without rights", "PUT", "/n", hubBody("<AuthorizationRules>" + accessRule("a", "", "") + "</AuthorizationRules>"), as("root"), 400, "has to give"},
+		{"a rule without a name", "PUT", "/n", hubBody("<AuthorizationRules>" + accessRule("", "Send", "") + "</AuthorizationRules>"), as("root"), 400, "authorization rule"},
+		{"an unknown right", "PUT", "/n", hubBody("<AuthorizationRules>" + accessRule("a", "Own", "") + "</AuthorizationRules>"), as("root"), 400, "'Own'"},
+		{"a long key", "PUT", "/n", hubBody("<AuthorizationRules>" + accessRule("a", "Send", "<PrimaryKey>"+strings.Repeat("k", hub.MaxKey+1)+"</PrimaryKey>") + "</AuthorizationRules>"), as("root"), 400, "256 bytes"},
+		{"too many rules", "PUT", "/n", hubBody("<AuthorizationRules>" + manyRules(hub.MaxRules+1) + "</AuthorizationRules>"), as("root"), 403, "12"},
+		{"another type of rule", "PUT", "/n", hubBody("<AuthorizationRules>" + strings.Replace(accessRule("a", "Send", ""), "SharedAccessAuth", "AllowAuth", 1) + "</AuthorizationRules>"), as("root"), 400, "SharedAccessAuthorizationRule"},
+		{"another claim", "PUT", "/n", hubBody("<AuthorizationRules>" + strings.Replace(accessRule("a", "Send", ""), "None", "nameid", 1) + "</AuthorizationRules>"), as("root"), 400, "ClaimValue None"},
+		{"a query", "GET", "/plain?timeout=soon", "", as("root"), 400, "timeout"},
+		{"a query", "GET", "/$Resources/EventHubs?$top=-1", "", as("root"), 400, "$top"},
+		{"a query", "GET", "/$Resources/EventHubs?$skip=99999999999", "", as("root"), 400, "$skip"},
+		{"a method", "PATCH", "/plain", "", as("root"), 405, "PATCH"},
+		{"a method", "PUT", "/$Resources/EventHubs", "", as("root"), 405, "GET, HEAD"},
+		{"a method", "PUT", "/$namespaceinfo", "", as("root"), 405, "GET, HEAD"},
+		{"other resources", "GET", "/$Resources/Queues", "", as("root"), 404, "There is nothing"},
+	} {
+		w.refused(c.name, w.do(c.method, c.path, strings.NewReader(c.body), c.headers), c.status, c.says)
+	}
+	h, err := ns.EventHub("plain")
+	if err != nil || h.Partitions() != rest.DefaultPartitions || len(ns.EventHubs()) != before {
+		t.Errorf("something was changed: %v %d", err, len(ns.EventHubs()))
+	}
+}
+
+func manyRules(n int) (s string) {
+	for i := range n {
+		s += accessRule(fmt.Sprintf("r%d", i), "Send", "")
+	}
+	return s
+}
+
+func TestTierHoldsHubs(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	if _, err := w.all.Create(ctx, "small", hub.NamespaceSettings{Tier: hub.Basic}); err != nil {
+		t.Fatal(err)
+	}
+	put := func(path, body string) (int, string) {
+		t.Helper()
+		req, _ := http.NewRequestWithContext(ctx, "PUT", w.url+path, strings.NewReader(body))
+		req.Host = "small.servicebus.windows.net"
+		req.Header.Set("Authorization", token("https://small.servicebus.windows.net/", "root", "root key"))
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, _ := io.ReadAll(resp.Body)
+		return resp.StatusCode, string(b)
+	}
+	for _, c := range []struct {
+		inner  string
+		status int
+		says   string
+	}{
+		{"<MessageRetentionInDays>2</MessageRetentionInDays>", 400, "from 1 to 24 hours"},
+		{"<MessageRetentionInDays>-1</MessageRetentionInDays>", 400, "from 1 to 24 hours"},
+		{"<PartitionCount>33</PartitionCount>", 400, "from 1 to 32"},
+		{"<MessageRetentionInDays>1</MessageRetentionInDays>", 201, "<PartitionCount>16<"},
+	} {
+		if status, body := put("/h", hubBody(c.inner)); status != c.status || !strings.Contains(body, c.says) {
+			t.Errorf("%s: %d %s", c.inner, status, body)
+		}
+	}
+	if status, body := put("/h/consumergroups/g", groupBody("")); status != 403 || !strings.Contains(body, "1 consumer groups") {
+		t.Errorf("a second group: %d %s", status, body)
+	}
+	for i := range 9 {
+		put(fmt.Sprintf("/h%d", i), hubBody("<PartitionCount>1</PartitionCount>"))
+	}
+	if status, body := put("/last", hubBody("<PartitionCount>1</PartitionCount>")); status != 403 || !strings.Contains(body, "quota") {
+		t.Errorf("an eleventh hub: %d %s", status, body)
+	}
+}
+
+// TestMalformedEntries holds that what can't be read changes nothing.
+func TestMalformedEntries(t *testing.T) {
+	w := newWorld(t)
+	good := hubBody("<PartitionCount>1</PartitionCount>")
+	in := func(s string) string { return hubBody(s) }
+	for _, c := range []struct{ name, body, says string }{
+		{"nothing", "", "no body"},
+		{"blanks", " \n", "no body"},
+		{"no XML", "hello", "not one element"},
+		{"JSON", `{"a":1}`, "not one element"},
+		{"half", good[:len(good)-20], "can't be read"},
+		{"two", good + good, "not one element"},
+		{"text after it", good + "x", "not one element"},
+		{"crossed", "<a><b></a></b>", "can't be read"},
+		{"a document type", `<!DOCTYPE entry [<!ENTITY x "y">]>` + good, "document type"},
+		{"an entity", in("<UserMetadata>&nbsp;</UserMetadata>"), "can't be read"},
+		{"another encoding", `<?xml version="1.0" encoding="utf-16"?>` + good, "not UTF-8"},
+		{"bytes that are not UTF-8", in("<UserMetadata>\xff</UserMetadata>"), "can't be read"},
+		{"a control character", in("<UserMetadata>&#1;</UserMetadata>"), "can't be read"},
+		{"no Atom", "<entry><content>" + in("") + "</content></entry>", "'entry' without a namespace"},
+		{"a feed", strings.Replace(strings.Replace(good, "<entry", "<feed", 1), "</entry", "</feed", 1), "'feed' of the namespace"},
+		{"no content", `<entry xmlns="http://www.w3.org/2005/Atom"><title>x</title></entry>`, "no content"},
+		{"an empty content", `<entry xmlns="http://www.w3.org/2005/Atom"><content/></entry>`, "one content"},
+		{"content twice", `<entry xmlns="http://www.w3.org/2005/Atom"><content><a/></content><content><a/></content></entry>`, "one content"},
+		{"escaped content", `<entry xmlns="http://www.w3.org/2005/Atom"><content>&lt;a/></content></entry>`, "holds text"},
+		{"an unknown part of an entry", `<entry xmlns="http://www.w3.org/2005/Atom"><x/></entry>`, "'x' of the namespace"},
+		{"another description", groupBody(""), "'ConsumerGroupDescription'"},
+		{"another namespace", strings.ReplaceAll(good, connect, "urn:x"), "urn:x"},
+		{"no namespace", strings.ReplaceAll(good, connect, ""), "without a namespace"},
+		{"an undeclared prefix", in("<x:Status>Active</x:Status>"), "'Status' of the namespace 'x'"},
+		{"an unknown element", in("<CaptureDescription/>"), "'CaptureDescription' of the namespace"},
+		{"another case", in("<status>Active</status>"), "'status'"},
+		{"an element twice", in("<Status>Active</Status><Status>Active</Status>"), "there twice"},
+		{"another order", in("<PartitionCount>1</PartitionCount><MessageRetentionInDays>1</MessageRetentionInDays>"), "before 'PartitionCount'"},
+		{"elements for text", in("<Status><b/></Status>"), "holds elements"},
+		{"text for rules", in("<AuthorizationRules>x</AuthorizationRules>"), "holds text"},
+		{"something for a rule", in("<AuthorizationRules><Rule/></AuthorizationRules>"), "'Rule'"},
+		{"something for a right", in("<AuthorizationRules><AuthorizationRule><Rights><x/></Rights></AuthorizationRule></AuthorizationRules>"), "'x'"},
+		{"deep", in(strings.Repeat("<PartitionIds>", rest.MaxNested) + strings.Repeat("</PartitionIds>", rest.MaxNested)), "nested deeper"},
+		{"many", in(strings.Repeat("<a/>", rest.MaxElements)), "more than"},
+	} {
+		w.refused(c.name, w.do("PUT", "/n", strings.NewReader(c.body), as("root")), 400, c.says)
+	}
+	w.refused("too large", w.do("PUT", "/n", strings.NewReader(good+strings.Repeat(" ", rest.MaxEntry)), as("root")), 413, "limit")
+	w.server.Hold(rest.MaxHeld)
+	w.refused("too much at once", w.do("PUT", "/n", strings.NewReader(good), as("root")), 503, "busy")
+	w.server.Hold(-rest.MaxHeld)
+	if w.server.Held() != 0 || len(w.all.Default().EventHubs()) != 1 {
+		t.Errorf("%d bytes are held, there are %d hubs", w.server.Held(), len(w.all.Default().EventHubs()))
+	}
+	// What says nothing may be there, and null is nothing.
+	w.entry("PUT", "/n", `<?xml version="1.0"?><!-- c --><a:entry xmlns:a="http://www.w3.org/2005/Atom"><a:id>x</a:id><a:title/><a:author><a:name>b</a:name></a:author>`+
+		`<a:content type="application/xml"><s:EventHubDescription xmlns:s="`+connect+`" xmlns:i="http://www.w3.org/2001/XMLSchema-instance"><s:MessageRetentionInDays i:nil="true"/>`+
+		`<s:UserMetadata i:nil="1"/><s:CreatedAt>2014-01-01T00:00:00Z</s:CreatedAt><s:PartitionCount>1<!-- one --></s:PartitionCount></s:EventHubDescription></a:content></a:entry>`, as("root"), 201)
+}
+
+func TestGroups(t *testing.T) {
+	w := newWorld(t)
+	longest := strings.Repeat("g", hub.MaxGroupName)
+	e := w.entry("PUT", "/trial/ConsumerGroups/Billing?api-version=2014-01", groupBody("<UserMetadata>m</UserMetadata>"), as("root"), 201)
+	if e.Title != "Billing" || e.Group.UserMetadata != "m" || e.Group.CreatedAt.IsZero() || e.Group.UpdatedAt != e.Group.CreatedAt {
+		t.Errorf("%+v %+v", e, e.Group)
+	}
+	w.entry("PUT", "/trial/consumergroups/"+longest, groupBody(""), as("root"), 201)
+	e = w.entry("PUT", "/trial/consumergroups/billing", groupBody("<CreatedAt>2014-01-01T00:00:00</CreatedAt><EnableCheckpoint>false</EnableCheckpoint><UserMetadata>n</UserMetadata>"), withMatch(as("root")), 200)
+	if e.Title != "Billing" || e.Group.UserMetadata != "n" || e.Group.UpdatedAt.Before(e.Group.CreatedAt) {
+		t.Errorf("%+v %+v", e, e.Group)
+	}
+	if e = w.entry("GET", "/trial/consumergroups/$default", "", as("reader"), 200); e.Title != "$Default" || e.Group.CreatedAt.IsZero() {
+		t.Errorf("%+v %+v", e, e.Group)
+	}
+	f := w.feed("/trial/consumergroups?api-version=2014-01", as("reader"))
+	if f.Title != "ConsumerGroups" || f.titles() != "$Default Billing "+longest || f.Entries[1].Link.Href != "consumergroups/Billing?api-version=2014-01" ||
+		f.Entries[0].ID != w.url+"/trial/consumergroups/$Default?api-version=2014-01" || f.Entries[1].Group.UserMetadata != "n" {
+		t.Errorf("%+v", f)
+	}
+	if got := w.feed("/trial/consumergroups?$skip=1&$top=1", as("reader")).titles(); got != "Billing" {
+		t.Error(got)
+	}
+	for _, c := range []struct {
+		name, method, path, body string
+		headers                  map[string]string
+		status                   int
+		says                     string
+	}{
+		{"there already", "PUT", "/trial/consumergroups/BILLING", groupBody(""), as("root"), 409, "already exists"},
+		{"$Default made", "PUT", "/trial/consumergroups/$Default", groupBody(""), as("root"), 409, "always exists"},
+		{"$Default changed", "PUT", "/trial/consumergroups/$Default", groupBody(""), withMatch(as("root")), 400, "neither"},
+		{"$Default deleted", "DELETE", "/trial/consumergroups/$default", "", as("root"), 400, "neither"},
+		{"too long", "PUT", "/trial/consumergroups/" + longest + "g", groupBody(""), as("root"), 400, "50"},
+		{"a name that can't be", "PUT", "/trial/consumergroups/a%2Bb", groupBody(""), as("root"), 400, "can't be the name"},
+		{"metadata", "PUT", "/trial/consumergroups/x", groupBody("<UserMetadata>" + strings.Repeat("ü", hub.MaxMetadata+1) + "</UserMetadata>"), as("root"), 400, "1024"},
+		{"another description", "PUT", "/trial/consumergroups/x", hubBody(""), as("root"), 400, "ConsumerGroupDescription"},
+		{"changed, none", "PUT", "/trial/consumergroups/x", groupBody(""), withMatch(as("root")), 404, "could not be found"},
+		{"read, none", "GET", "/trial/consumergroups/x", "", as("root"), 404, "could not be found"},
+		{"deleted, none", "DELETE", "/trial/consumergroups/x", "", as("root"), 404, "could not be found"},
+		{"of no hub", "PUT", "/none/consumergroups/x", groupBody(""), as("root"), 404, "could not be found"},
+		{"of no hub", "GET", "/none/consumergroups", "", as("root"), 404, "could not be found"},
+		{"a method", "DELETE", "/trial/consumergroups", "", as("root"), 405, "GET"},
+	} {
+		w.refused(c.name, w.do(c.method, c.path, strings.NewReader(c.body), c.headers), c.status, c.says)
+	}
+	// One in use can be deleted: its receivers are told.
+	g, err := w.hub.Group("billing")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := make(chan error, 1)
+	if _, err := g.Join(w.hub.At(0), hub.ReceiverOptions{Lost: func(err error) { gone <- err }}); err != nil {
+		t.Fatal(err)
+	}
+	if r := w.do("DELETE", "/trial/consumergroups/Billing", nil, as("root")); r.status != 200 || r.body != "" {
+		t.Errorf("%+v", r)
+	}
+	if err := <-gone; err == nil || !strings.Contains(err.Error(), "billing") {
+		t.Error(err)
+	}
+}
+
+func TestPartitionDescriptions(t *testing.T) {
+	w := newWorld(t)
+	e := w.entry("GET", "/trial/partitions/1", "", as("reader"), 200)
+	if p := e.Partition; e.Title != "1" || p.EndSequenceNumber != -1 || p.LastEnqueuedOffset != "-1" || !p.LastEnqueuedTimeUtc.IsZero() {
+		t.Errorf("%+v %+v", e, p)
+	}
+	start := time.Now().Add(-time.Second)
+	for range 3 {
+		w.accepted(w.post("/trial/partitions/1/messages", "x", nil))
+	}
+	for _, path := range []string{"/trial/partitions/1", "/trial//consumergroups/$Default/partitions/1?timeout=60&api-version=2015-01"} {
+		e = w.entry("GET", path, "", as("reader"), 200)
+		if p := e.Partition; p.BeginSequenceNumber != 0 || p.EndSequenceNumber != 2 || p.LastEnqueuedOffset != "2" || p.SizeInBytes == 0 || p.LastEnqueuedTimeUtc.Before(start) {
+			t.Errorf("%s: %+v", path, p)
+		}
+	}
+	for _, path := range []string{"/trial/partitions?api-version=2015-01", "/trial/consumergroups/$Default/partitions?api-version=2015-01"} {
+		f := w.feed(path, as("reader"))
+		if f.Title != "Partitions" || f.titles() != "0 1 2 3" || f.Entries[1].Partition.EndSequenceNumber != 2 || f.Entries[3].Link.Href != "partitions/3?api-version=2015-01" ||
+			f.Entries[3].ID != w.url+strings.Replace(path, "?", "/3?", 1) {
+			t.Errorf("%s: %+v", path, f)
+		}
+	}
+	for _, c := range []struct {
+		path   string
+		status int
+	}{{"/trial/partitions/4", 404}, {"/trial/partitions/01", 404}, {"/trial/partitions/x", 404}, {"/none/partitions/0", 404}, {"/trial/consumergroups/x/partitions/0", 404},
+		{"/trial/consumergroups/x/partitions", 404}} {
+		w.refused(c.path, w.do("GET", c.path, nil, as("reader")), c.status, "could not be found")
+	}
+}
+
+func TestRevokedPublishers(t *testing.T) {
+	w := newWorld(t)
+	body := func(name string) string { return describe("RevokedPublisherDescription", "<Name>"+name+"</Name>") }
+	sends := func(status int) {
+		t.Helper()
+		if r := w.post("/trial/publishers/dev%2F1/messages", "x", nil); r.status != status {
+			t.Errorf("a publisher gets %d; want %d", r.status, status)
+		}
+	}
+	sends(201)
+	if e := w.entry("PUT", "/trial/RevokedPublishers/dev%2F1?api-version=2014-05", body("dev/1"), as("root"), 201); e.Title != "dev/1" || e.Revoked.Name != "dev/1" {
+		t.Errorf("%+v", e)
+	}
+	sends(401)
+	w.entry("PUT", "/trial/revokedpublishers/"+strings.Repeat("p", hub.MaxPublisher), describe("RevokedPublisherDescription", ""), as("root"), 201)
+	if e := w.entry("GET", "/trial/revokedpublishers/dev%2F1", "", as("reader"), 200); e.Revoked.Name != "dev/1" {
+		t.Errorf("%+v", e)
+	}
+	if f := w.feed("/trial/revokedpublishers?$top=1&api-version=2014-01", as("reader")); f.Title != "RevokedPublishers" || f.titles() != "dev/1" || f.Entries[0].ID != w.url+"/trial/revokedpublishers/dev%2F1?api-version=2014-01" {
+		t.Errorf("%+v", f)
+	}
+	for _, c := range []struct {
+		name, method, path, body string
+		status                   int
+		says                     string
+	}{
+		{"again", "PUT", "/trial/revokedpublishers/dev%2F1", body("dev/1"), 409, "revoked already"},
+		{"another name", "PUT", "/trial/revokedpublishers/a", body("b"), 400, "not that of the path"},
+		{"no entry", "PUT", "/trial/revokedpublishers/a", "", 400, "no body"},
+		{"too long", "PUT", "/trial/revokedpublishers/" + strings.Repeat("p", hub.MaxPublisher+1), describe("RevokedPublisherDescription", ""), 400, "512"},
+		{"not UTF-8", "PUT", "/trial/revokedpublishers/%ff", describe("RevokedPublisherDescription", ""), 400, "XML can hold"},
+		{"a control character", "PUT", "/trial/revokedpublishers/%01", describe("RevokedPublisherDescription", ""), 400, "XML can hold"},
+		{"not revoked", "GET", "/trial/revokedpublishers/x", "", 404, "could not be found"},
+		{"not revoked", "DELETE", "/trial/revokedpublishers/x", "", 404, "not revoked"},
+		{"of no hub", "PUT", "/none/revokedpublishers/x", body("x"), 404, "could not be found"},
+	} {
+		w.refused(c.name, w.do(c.method, c.path, strings.NewReader(c.body), as("root")), c.status, c.says)
+	}
+	if r := w.do("DELETE", "/trial/revokedpublishers/dev%2F1", nil, as("root")); r.status != 200 || r.body != "" {
+		t.Errorf("%+v", r)
+	}
+	sends(201)
+}
+
+func TestNamespaceInfo(t *testing.T) {
+	w := newWorld(t)
+	if err := w.hub.Update(t.Context(), func(s *hub.Settings) error { s.Retention = 24 * time.Hour; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	for tier, want := range map[hub.Tier]string{hub.Basic: "Basic 0", hub.Standard: "Standard 0", hub.Premium: "Premium 2", hub.Unlimited: "Premium 1"} {
+		if err := w.all.Default().Update(t.Context(), func(s *hub.NamespaceSettings) error {
+			s.Tier, s.Capacity = tier, 1
+			if tier == hub.Premium {
+				s.Capacity = 2
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		n := w.entry("GET", "/$namespaceinfo?api-version=2021-05", "", as("reader"), 200).Namespace
+		if got := fmt.Sprint(n.MessagingSKU, " ", n.MessagingUnits); got != want || n.Name != "localhost" || n.NamespaceType != "EventHub" || n.CreatedTime.IsZero() {
+			t.Errorf("%s: %+v", tier, n)
+		}
+	}
+}
+
+// TestManagementClaims says who may do what. Clients sign for the namespace, for
+// the hub, or for the address that they ask.
+func TestManagementClaims(t *testing.T) {
+	w := newWorld(t)
+	if err := w.hub.Update(t.Context(), func(s *hub.Settings) error {
+		s.Rules = []hub.Rule{{Name: "own", Rights: auth.Manage, Primary: "own key"}, {Name: "ear", Rights: auth.Listen, Primary: "ear key"}}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	sign := func(rule, resource string) string { return token("http://localhost/"+resource, rule, rule+" key") }
+	const missing = "claim(s) are required"
+	for _, c := range []struct {
+		token, method, path, body string
+		match                     bool
+		status                    int
+	}{
+		// Hubs come and go with Manage of the namespace.
+		{sign("root", ""), "PUT", "/a", hubBody(""), false, 201},
+		{sign("root", "b"), "PUT", "/b", hubBody(""), false, 201},
+		{sign("root", "b?timeout=60&api-version=2014-01"), "DELETE", "/b", "", false, 200},
+		{sign("root", "b"), "PUT", "/c", hubBody(""), false, 401},
+		{sign("own", "trial"), "PUT", "/c", hubBody(""), false, 401},
+		{sign("own", "trial"), "PUT", "/trial", hubBody(""), false, 401},
+		{sign("own", "trial"), "DELETE", "/trial", "", false, 401},
+		{sign("sender", ""), "PUT", "/c", hubBody(""), false, 401},
+		{sign("reader", ""), "PUT", "/c", hubBody(""), false, 401},
+		{sign("reader", ""), "DELETE", "/trial", "", false, 401},
+		{"", "PUT", "/c", hubBody(""), false, 401},
+		{sign("root", "") + "x", "PUT", "/c", hubBody(""), false, 401},
+		{"Bearer a.b.c", "PUT", "/c", hubBody(""), false, 401},
+		// What is below one changes with Manage of it.
+		{sign("own", "trial"), "PUT", "/trial", hubBody(""), true, 200},
+		{sign("own", "trial"), "PUT", "/trial/consumergroups/g", groupBody(""), false, 201},
+		{sign("own", "trial"), "PUT", "/a/consumergroups/g", groupBody(""), false, 401},
+		{sign("ear", "trial"), "PUT", "/trial/consumergroups/h", groupBody(""), false, 401},
+		{sign("ear", "trial"), "PUT", "/trial", hubBody(""), true, 401},
+		{sign("sender", ""), "DELETE", "/trial/consumergroups/g", "", false, 401},
+		{sign("reader", ""), "PUT", "/trial/revokedpublishers/p", describe("RevokedPublisherDescription", ""), false, 401},
+		{sign("own", "trial"), "PUT", "/trial/revokedpublishers/p", describe("RevokedPublisherDescription", ""), false, 201},
+		{sign("own", "trial"), "DELETE", "/trial/revokedpublishers/p", "", false, 200},
+		{sign("own", "trial"), "DELETE", "/trial/consumergroups/g", "", false, 200},
+		// Reading takes Listen.
+		{sign("ear", "trial"), "GET", "/trial", "", false, 200},
+		{sign("ear", "trial"), "GET", "/a", "", false, 401},
+		{sign("ear", "trial"), "GET", "/$Resources/EventHubs", "", false, 401},
+		{sign("ear", "trial"), "GET", "/$namespaceinfo", "", false, 401},
+		{sign("reader", "$Resources/EventHubs"), "GET", "/$Resources/EventHubs", "", false, 200},
+		{sign("reader", "$namespaceinfo"), "GET", "/$namespaceinfo", "", false, 200},
+		{sign("reader", "a"), "GET", "/$Resources/EventHubs", "", false, 401},
+		{sign("reader", "trial/consumergroups/$Default"), "GET", "/trial/consumergroups/$Default/partitions/0", "", false, 200},
+		{sign("reader", "trial/consumergroups/$Default"), "GET", "/trial/consumergroups", "", false, 401},
+		{sign("sender", ""), "GET", "/trial", "", false, 401},
+		{sign("sender", ""), "GET", "/none", "", false, 401}, // who may not read does not learn what there is
+		{sign("sender", ""), "GET", "/trial/partitions", "", false, 401},
+		{sign("sender", ""), "GET", "/trial/revokedpublishers", "", false, 401},
+	} {
+		h := map[string]string{"Authorization": c.token}
+		if c.match {
+			h["If-Match"] = "*"
+		}
+		r := w.do(c.method, c.path, strings.NewReader(c.body), h)
+		if c.status == 401 {
+			says := ""
+			if strings.HasPrefix(c.token, "Shared") && !strings.HasSuffix(c.token, "x") {
+				says = missing
+			}
+			w.refused(c.method+" "+c.path, r, 401, says)
+		} else if r.status != c.status {
+			t.Errorf("%s %s: %d %s; want %d", c.method, c.path, r.status, r.body, c.status)
+		}
+	}
+	// The keys are for who may manage, in the feed, too.
+	for rule, want := range map[string]int{"root": 2, "reader": 0} {
+		n := 0
+		for _, e := range w.feed("/$Resources/EventHubs", map[string]string{"Authorization": sign(rule, "$Resources/EventHubs")}).Entries {
+			n += len(e.Hub.Rules)
+		}
+		if n != want {
+			t.Errorf("%s is shown %d rules", rule, n)
+		}
+	}
+}
+
+// TestManyClients lets 50 make, change and delete one hub at a time. Whatever
+// comes of it is one state, the same for every reader and after a restart.
+func TestManyClients(t *testing.T) {
+	ctx := t.Context()
+	disk, kv := sim.NewDisk(), segment.NewMemoryKV()
+	open := func() (*hub.Namespaces, func()) {
+		st, err := segment.Open(ctx, segment.Options{Disk: disk, KV: kv, JournalBytes: 4 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := hub.Open(ctx, hub.Options{Store: st, Rules: rules})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all, func() { all.Close(); st.Close() }
+	}
+	all, stop := open()
+	v, err := auth.NewVerifier(auth.Options{Keys: all})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := rest.NewServer(rest.Options{Namespaces: all, Verifier: v})
+	do := func(method, path, body string, match bool) (int, string) {
+		r := &answer{header: http.Header{}}
+		req, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, strings.NewReader(body))
+		if err != nil {
+			t.Error(err)
+			return 0, ""
+		}
+		req.Header.Set("Authorization", token("http://localhost/", "root", "root key"))
+		if match {
+			req.Header.Set("If-Match", "*")
+		}
+		s.ServeHTTP(r, req)
+		return r.status, r.body.String()
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	counts := map[string]int{}
+	for client := range 50 {
+		wg.Go(func() {
+			for round := range 8 {
+				var status int
+				var what string
+				name := fmt.Sprintf("c%d-%d", client, round)
+				inner := "<AuthorizationRules>" + accessRule(name, "Send", "") + "</AuthorizationRules><UserMetadata>" + name + "</UserMetadata><PartitionCount>2</PartitionCount>"
+				switch (client + round) % 4 {
+				case 0:
+					what = "make"
+					status, _ = do("PUT", "/shared", hubBody(inner), false)
+				case 1:
+					what = "change"
+					var body string
+					status, body = do("PUT", "/shared", hubBody(inner), true)
+					if status == 200 && !strings.Contains(body, "</EventHubDescription>") {
+						t.Error(body)
+					}
+				case 2:
+					what = "group"
+					status, _ = do("PUT", "/shared/consumergroups/g", groupBody(""), false)
+				case 3:
+					what = "delete"
+					status, _ = do("DELETE", "/shared", "", false)
+				}
+				mu.Lock()
+				counts[fmt.Sprint(what, " ", status)]++
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	for k := range counts {
+		if !slices.Contains([]string{"make 201", "make 409", "change 200", "change 404", "group 201", "group 404", "group 409", "delete 200", "delete 404"}, k) {
+			t.Errorf("an answer is %s", k)
+		}
+	}
+	if made, gone := counts["make 201"], counts["delete 200"]; made-gone != len(all.Default().EventHubs()) {
+		t.Errorf("%d were made and %d deleted; there are %d", made, gone, len(all.Default().EventHubs()))
+	}
+	if counts["make 201"] == 0 || counts["delete 200"] == 0 {
+		t.Errorf("%v", counts)
+	}
+	do("PUT", "/shared", hubBody("<PartitionCount>2</PartitionCount>"), false)
+	status, before := do("PUT", "/shared", hubBody("<MessageRetentionInDays>2</MessageRetentionInDays><AuthorizationRules>"+accessRule("last", "Send", "")+"</AuthorizationRules><UserMetadata>last</UserMetadata>"), true)
+	if status != 200 {
+		t.Fatal(status, before)
+	}
+	if status, body := do("PUT", "/shared/consumergroups/g", groupBody(""), true); status != 200 && status != 404 {
+		t.Fatal(status, body)
+	}
+	do("PUT", "/shared/consumergroups/last", groupBody("<UserMetadata>m</UserMetadata>"), false)
+	_, before = do("GET", "/shared", "", false)
+	_, groups := do("GET", "/shared/consumergroups/last", "", false)
+	stop()
+	all, stop = open()
+	defer stop()
+	if v, err = auth.NewVerifier(auth.Options{Keys: all}); err != nil {
+		t.Fatal(err)
+	}
+	s = rest.NewServer(rest.Options{Namespaces: all, Verifier: v})
+	if _, after := do("GET", "/shared", "", false); after != before {
+		t.Errorf("after a restart\n%s\nwas\n%s", after, before)
+	}
+	if _, after := do("GET", "/shared/consumergroups/last", "", false); after != groups || !strings.Contains(after, "<UserMetadata>m<") {
+		t.Errorf("after a restart\n%s\nwas\n%s", after, groups)
+	}
+}
+
+// answer is a response in memory.
+type answer struct {
+	header http.Header
+	status int
+	body   strings.Builder
+}
+
+func (a *answer) Header() http.Header         { return a.header }
+func (a *answer) WriteHeader(status int)      { a.status = status }
+func (a *answer) Write(b []byte) (int, error) { return a.body.Write(b) }
+
+func TestAddressesAreEscaped(t *testing.T) {
+	w := newWorld(t)
+	query := "?api-version=" + url.QueryEscape(`"><x>&`) + `&a="<`
+	r := w.do("GET", "/$Resources/EventHubs"+strings.ReplaceAll(query, `"<`, "%22%3C"), nil, as("root"))
+	if r.status != 200 || strings.Contains(r.body, "<x>") {
+		t.Errorf("%+v", r)
+	}
+}
+
+func FuzzEntry(f *testing.F) {
+	for _, s := range []string{
+		"", golden, hubBody(""), groupBody("<UserMetadata>m</UserMetadata>"), describe("RevokedPublisherDescription", "<Name>p</Name>"),
+		hubBody("<MessageRetentionInDays>-1</MessageRetentionInDays><AuthorizationRules>" + accessRule("a", "Send Listen", "") + "</AuthorizationRules><PartitionCount>4</PartitionCount>"),
+		"<!DOCTYPE x><x/>", "<x>&y;</x>", "<?xml version='1.0' encoding='latin1'?><x/>", "<a:b xmlns:a=''/>", "<x xmlns:i='http://www.w3.org/2001/XMLSchema-instance' i:nil='true'/>",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		s, partitions, errs := rest.ParseEntry(doc)
+		read := 0
+		for _, err := range errs {
+			if err == nil {
+				read++
+				continue
+			}
+			var he *hub.Error
+			if !errors.As(err, &he) || he.Kind != hub.InvalidArgument {
+				t.Errorf("%#v", err)
+			}
+		}
+		if read > 1 {
+			t.Error("it is read as two kinds of description")
+		}
+		if partitions != nil && (*partitions < 0 || *partitions > hub.MaxPartitions) || s.Retention < -1 || s.Retention > 36500*24*time.Hour {
+			t.Errorf("%v %+v", partitions, s)
+		}
+	})
+}
