@@ -44,15 +44,16 @@ type armRetention struct {
 	RetentionTimeInHours *int64 `json:"retentionTimeInHours,omitempty"`
 }
 
-// forever is the retention without end, in hours and in days.
-const forever = -1
-
 // whole is a retention in whole units, as many as hold it.
 func whole(retention, unit time.Duration) int64 {
 	if retention < 0 {
-		return forever
+		return forEver
 	}
-	return int64((retention + unit - 1) / unit)
+	n := int64(retention / unit)
+	if retention%unit > 0 {
+		n++
+	}
+	return n
 }
 
 func (c *armCall) describeHub(h *hub.EventHub) armChild {
@@ -196,12 +197,12 @@ func (b *hubBody) retention(now time.Duration) (time.Duration, error) {
 		if x.value == nil || now != 0 && *x.value == whole(now, x.unit) {
 			continue
 		}
-		if v := *x.value; v != forever && (v < 1 || v > math.MaxInt64/int64(x.unit)) {
+		if v := *x.value; v != forEver && (v < 1 || v > maxDays*int64(day/x.unit)) {
 			return 0, badRequest(x.target, "The retention of an event hub can't be %d.", v)
 		}
 		asked := time.Duration(*x.value) * x.unit
-		if *x.value == forever {
-			asked = forever
+		if *x.value == forEver {
+			asked = forEver
 		}
 		if out != 0 && whole(out, x.unit) != *x.value {
 			return 0, badRequest(x.target, "retentionTimeInHours and messageRetentionInDays say different things; one of them is enough.")
