@@ -29,6 +29,7 @@ type Broker struct {
 	started time.Time
 	dir     string // the data folder, absolute
 	public  bool   // the development keys work
+	faults  faults
 
 	// Opened in this order, closed in the opposite one.
 	doors     map[Door]*door
@@ -175,7 +176,7 @@ func (b *Broker) judgeDoors() error {
 func (b *Broker) needsTLS() bool { return b.doors[AMQPS] != nil || b.doors[HTTPS] != nil }
 
 func (b *Broker) openStore(ctx context.Context) error {
-	o := segment.Options{Dir: b.o.Data, Sync: b.o.sync, Reserve: b.o.Reserve, Now: b.o.Now, Logger: b.log.With("part", "store")}
+	o := segment.Options{Dir: b.o.Data, Stall: b.faults.stall(b.o.AllowFaults), Sync: b.o.sync, Reserve: b.o.Reserve, Now: b.o.Now, Logger: b.log.With("part", "store")}
 	if b.o.Ephemeral {
 		var err error
 		if b.ephemeral, err = newEphemeralFolder(""); err != nil {

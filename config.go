@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math"
 	"reflect"
 	"strconv"
 	"strings"
@@ -291,6 +290,7 @@ func (f *configFile) readHubs(to *[]EventHub) func(*yaml.Node) error {
 				"name":       f.text(&h.Name, "the name of an event hub"),
 				"partitions": f.readPartitions(&h.Partitions),
 				"retention":  f.readRetention(&h.Retention),
+				"max-size":   f.readMaxSize(&h.MaxBytes),
 				"groups":     f.texts(&h.Groups, "groups"),
 				"rules":      f.readRules(&h.Rules),
 			})
@@ -325,6 +325,24 @@ func (f *configFile) readRetention(to *time.Duration) func(*yaml.Node) error {
 			return f.fail(n, "%v", err)
 		}
 		*to = time.Duration(r)
+		return nil
+	}
+}
+
+func (f *configFile) readMaxSize(to *int64) func(*yaml.Node) error {
+	return func(n *yaml.Node) error {
+		var s string
+		if err := f.text(&s, "max-size")(n); err != nil {
+			return err
+		}
+		v, err := admin.ParseSize(s)
+		if err == nil && v < hub.MinMaxBytes {
+			err = fmt.Errorf("%q is less than 1MiB", s)
+		}
+		if err != nil {
+			return f.fail(n, "max-size: %v", err)
+		}
+		*to = v
 		return nil
 	}
 }
@@ -426,26 +444,10 @@ func (f *configFile) readReserve(n *yaml.Node) error {
 		f.reserve = -1
 		return nil
 	}
-	v, err := parseSize(s)
+	v, err := admin.ParseSize(s)
 	if err != nil {
 		return f.fail(n, "reserve: %v, or off", err)
 	}
 	f.reserve = v
 	return nil
-}
-
-// parseSize reads a size in bytes, with or without a unit.
-func parseSize(s string) (int64, error) {
-	number := strings.TrimRight(s, "kKmMgGtTiIbB ")
-	units := map[string]float64{
-		"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12,
-		"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40,
-		"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40,
-	}
-	unit, ok := units[strings.ToLower(strings.TrimSpace(s[len(number):]))]
-	v, err := strconv.ParseFloat(number, 64)
-	if size := v * unit; ok && err == nil && size >= 1 && size < math.MaxInt64/2 {
-		return int64(size), nil
-	}
-	return 0, fmt.Errorf("%q is not a size such as 500MB or 2GiB", s)
 }

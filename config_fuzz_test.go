@@ -3,6 +3,7 @@ package millrace
 import (
 	"errors"
 	"fmt"
+	"github.com/millrace/millrace/admin"
 	"slices"
 	"strings"
 	"testing"
@@ -123,14 +124,14 @@ func FuzzSize(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		n, err := parseSize(s)
+		n, err := admin.ParseSize(s)
 		if err != nil {
 			return
 		}
 		if n < 1 {
 			t.Fatalf("%q is %d", s, n)
 		}
-		if again, err := parseSize(fmt.Sprintf("%d B", n)); err != nil || again > n || n-again > n>>50 {
+		if again, err := admin.ParseSize(fmt.Sprintf("%d B", n)); err != nil || again > n || n-again > n>>50 {
 			t.Fatalf("%q is %d, and that is %d, %v", s, n, again, err)
 		}
 	})

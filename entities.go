@@ -133,6 +133,9 @@ func makeHub(ctx context.Context, ns *hub.Namespace, want EventHub) error {
 		if want.Retention != 0 {
 			s.Retention = want.Retention
 		}
+		if want.MaxBytes != 0 {
+			s.MaxBytes = want.MaxBytes
+		}
 		addGroups(s, want.Groups)
 		return nil
 	}
@@ -169,7 +172,7 @@ func addGroups(s *hub.Settings, names []string) {
 func unchanged(s hub.Settings, change func(*hub.Settings) error) bool {
 	after := s
 	after.Groups = slices.Clone(s.Groups)
-	return change(&after) == nil && after.Retention == s.Retention && len(after.Groups) == len(s.Groups)
+	return change(&after) == nil && after.Retention == s.Retention && after.MaxBytes == s.MaxBytes && len(after.Groups) == len(s.Groups)
 }
 
 // makeFirstHub makes sure that there is something to send to.

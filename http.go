@@ -67,6 +67,7 @@ func (b *Broker) newMux(v *auth.Verifier) http.Handler {
 	mux.Handle("GET /$servicebus/websocket/{$}", b.amqp.WebSocket()) // as .NET asks for it
 	mux.Handle(admin.Root, admin.NewServer(admin.Options{
 		Namespaces: b.hubs, Verifier: v, Status: b.status, Logger: b.log.With("server", "admin"), Now: b.o.Now,
+		Inject: b.injector(),
 	}))
 	mux.HandleFunc("GET /{$}", b.front)
 	mux.HandleFunc("/health", readOnly)

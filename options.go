@@ -62,6 +62,8 @@ type Options struct {
 	// InsecureDevKeys lets the public development keys work although a door is
 	// open beyond loopback.
 	InsecureDevKeys bool
+	// AllowFaults lets faults be injected through the management interface.
+	AllowFaults bool
 
 	// Namespaces are made, with their event hubs, unless they exist.
 	Namespaces []Namespace
@@ -111,6 +113,8 @@ type EventHub struct {
 	// Retention; 0 means what the hub has, or hub.DefaultRetention; negative for
 	// ever.
 	Retention time.Duration
+	// MaxBytes is how much is kept of it; 0 means what the hub has, or all.
+	MaxBytes int64
 	// Groups are the consumer groups beside $Default, which may be named.
 	Groups []string
 	// Rules are as those of a Namespace.

@@ -59,6 +59,7 @@ func Settings() []Setting {
 		{"tls-key", "", "the certificate's key in PEM", "FILE", text(func(o *Options) *string { return &o.TLSKey })},
 		{"entra", "off", "Microsoft Entra tokens: off, accept-any (loopback only), or the URL of an issuer to verify", "MODE", setEntra},
 		{"insecure-dev-keys", "", "let the public development keys work beyond loopback", "", onOff(func(o *Options) *bool { return &o.InsecureDevKeys })},
+		{"allow-faults", "", "let \"millrace fault\" break things on purpose, for tests of applications", "", onOff(func(o *Options) *bool { return &o.AllowFaults })},
 		{"endpoints", "", "file to write every door's address and the connection strings to, once all accept", "FILE", text(func(o *Options) *string { return &o.Endpoints })},
 		{logLevelSetting, "info", "debug, info, warn or error", "LEVEL", nil},
 		{logFormatSetting, "text", "text or json", "FORMAT", nil},

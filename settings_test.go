@@ -2,6 +2,7 @@ package millrace
 
 import (
 	"bytes"
+	"github.com/millrace/millrace/admin"
 	"os"
 	"path/filepath"
 	"strings"
@@ -221,12 +222,12 @@ namespaces:
 
 func TestParseSize(t *testing.T) {
 	for in, want := range map[string]int64{"1": 1, "512": 512, "1KiB": 1024, "1.5 MiB": 3 << 19, "2g": 2 << 30, "500MB": 500_000_000, "1TB": 1e12} {
-		if n, err := parseSize(in); err != nil || n != want {
+		if n, err := admin.ParseSize(in); err != nil || n != want {
 			t.Errorf("%q: %d, %v; want %d", in, n, err, want)
 		}
 	}
 	for _, bad := range []string{"", "0", "-1", "x", "1XB", "5%", "1e300", "NaN", "inf"} {
-		if n, err := parseSize(bad); err == nil {
+		if n, err := admin.ParseSize(bad); err == nil {
 			t.Errorf("%q is taken for %d", bad, n)
 		}
 	}

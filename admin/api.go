@@ -55,9 +55,12 @@ type Namespace struct {
 	Unit            string `json:"unit,omitempty"`
 	AutoInflate     bool   `json:"autoInflate"`
 	MaximumCapacity int    `json:"maximumCapacity,omitempty"` // of auto-inflate
-	Hubs            int    `json:"hubs"`
-	Partitions      int    `json:"partitions"`
-	Connections     int64  `json:"connections"`
+	// AllowedIPs are the addresses and ranges from which alone peers may connect;
+	// none means that all may.
+	AllowedIPs  []string `json:"allowedIPs,omitempty"`
+	Hubs        int      `json:"hubs"`
+	Partitions  int      `json:"partitions"`
+	Connections int64    `json:"connections"`
 	// Throttled is how many requests were told to come again since the start.
 	Throttled int64     `json:"throttledRequests"`
 	Created   time.Time `json:"created"`
@@ -77,6 +80,9 @@ type NamespaceChange struct {
 	Capacity        *int    `json:"capacity,omitempty"`
 	AutoInflate     *bool   `json:"autoInflate,omitempty"`
 	MaximumCapacity *int    `json:"maximumCapacity,omitempty"`
+	// AllowedIPs replaces the list; an empty one lets all in. Management is not
+	// held to it.
+	AllowedIPs *[]string `json:"allowedIPs,omitempty"`
 }
 
 // Plan says what a namespace would have needed of the service, by its recorded
@@ -118,6 +124,8 @@ type Hub struct {
 	Name       string    `json:"name"`
 	Partitions int       `json:"partitions"`
 	Retention  Retention `json:"retention"`
+	// MaxBytes is how much is kept; 0 means no limit.
+	MaxBytes int64 `json:"maxBytes,omitempty"`
 	// Status is Active, Disabled, SendDisabled or ReceiveDisabled.
 	Status   string    `json:"status"`
 	Metadata string    `json:"metadata,omitempty"`
@@ -133,6 +141,8 @@ type NewHub struct {
 	Partitions int `json:"partitions,omitempty"`
 	// Retention is hub.DefaultRetention, or the tier's longest, unless set.
 	Retention Retention `json:"retention,omitempty"`
+	// MaxBytes is how much is kept; 0 means no limit.
+	MaxBytes int64 `json:"maxBytes,omitempty"`
 	// Groups are the consumer groups beside $Default.
 	Groups []string `json:"groups,omitempty"`
 	// Metadata is the users' own text, up to hub.MaxMetadata characters.
@@ -146,10 +156,12 @@ const DefaultPartitions = 4
 type HubChange struct {
 	// Partitions can be more than there are, where the tier allows it; events
 	// stay in their partitions, and keys may mean others afterwards.
-	Partitions int       `json:"partitions,omitempty"`
-	Retention  Retention `json:"retention,omitempty"`
-	Status     string    `json:"status,omitempty"`
-	Metadata   *string   `json:"metadata,omitempty"`
+	Partitions int `json:"partitions,omitempty"`
+	// MaxBytes limits what is kept; 0 takes the limit away.
+	MaxBytes  *int64    `json:"maxBytes,omitempty"`
+	Retention Retention `json:"retention,omitempty"`
+	Status    string    `json:"status,omitempty"`
+	Metadata  *string   `json:"metadata,omitempty"`
 }
 
 // Rule describes an authorization rule, or asks for one: then keys that are not

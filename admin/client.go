@@ -136,6 +136,13 @@ func (c *Client) DeleteNamespace(ctx context.Context, name string) error {
 	return c.do(ctx, http.MethodDelete, namespacePath(name), nil, nil)
 }
 
+// Inject has a fault happen, and returns to how many connections, receivers or
+// event hubs.
+func (c *Client) Inject(ctx context.Context, f Fault) (int, error) {
+	done, err := ask[FaultDone](ctx, c, http.MethodPost, "faults", f)
+	return done.Affected, err
+}
+
 func hubPath(hub string) string { return "hubs/" + url.PathEscape(hub) }
 
 // Status returns what the broker says of itself.

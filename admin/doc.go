@@ -10,6 +10,7 @@
 //	GET    /admin/v1/namespaces/{namespace}     PATCH  /admin/v1/namespaces/{namespace}
 //	DELETE /admin/v1/namespaces/{namespace}
 //	GET    /admin/v1/namespaces/{namespace}/plan?since=TIME&capacity=UNITS
+//	POST   /admin/v1/faults                     (if the broker allows faults)
 //	GET    /admin/v1/hubs                       POST   /admin/v1/hubs
 //	GET    /admin/v1/hubs/{hub}                 PATCH  /admin/v1/hubs/{hub}
 //	DELETE /admin/v1/hubs/{hub}

@@ -14,7 +14,7 @@ import (
 func describe(h *hub.EventHub) Hub {
 	out := Hub{
 		Namespace: h.Namespace().Name, Name: h.Name, Partitions: h.Partitions(),
-		Retention: Retention(h.Settings().Retention), Status: string(h.Status()), Metadata: h.Settings().Metadata, Created: h.Created, Updated: h.Updated(),
+		Retention: Retention(h.Settings().Retention), MaxBytes: h.Settings().MaxBytes, Status: string(h.Status()), Metadata: h.Settings().Metadata, Created: h.Created, Updated: h.Updated(),
 	}
 	for _, g := range h.Groups() {
 		out.Groups = append(out.Groups, g.Name)
@@ -44,7 +44,7 @@ func (s *Server) createHub(c *call) error {
 	if want.Partitions == 0 {
 		want.Partitions = DefaultPartitions
 	}
-	settings := hub.Settings{Retention: time.Duration(want.Retention), Metadata: want.Metadata}
+	settings := hub.Settings{Retention: time.Duration(want.Retention), MaxBytes: want.MaxBytes, Metadata: want.Metadata}
 	for _, g := range want.Groups {
 		settings.Groups = append(settings.Groups, hub.Group{Name: g, Created: c.now.UTC().Truncate(time.Millisecond)})
 	}
@@ -74,11 +74,14 @@ func (s *Server) updateHub(c *call) error {
 		return err
 	}
 	if change == (HubChange{}) {
-		return badRequest("The request changes nothing; it may set partitions, retention, status and metadata.")
+		return badRequest("The request changes nothing; it may set partitions, retention, maxBytes, status and metadata.")
 	}
 	err = h.Change(c.Context(), change.Partitions, func(s *hub.Settings) error {
 		if change.Retention != 0 {
 			s.Retention = time.Duration(change.Retention)
+		}
+		if change.MaxBytes != nil {
+			s.MaxBytes = *change.MaxBytes
 		}
 		if change.Status != "" {
 			s.Status = hub.Status(change.Status)

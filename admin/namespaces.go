@@ -16,6 +16,9 @@ func describeNamespace(ns *hub.Namespace, isDefault bool) Namespace {
 		Name: ns.Name, Default: isDefault, Tier: string(s.Tier), Capacity: s.Capacity, Unit: s.Tier.UnitName(), AutoInflate: s.AutoInflate, MaximumCapacity: s.MaximumCapacity,
 		Connections: ns.Metrics.ActiveConnections.Load(), Created: ns.Created, Updated: ns.Updated(),
 	}
+	if s.DenyByDefault {
+		out.AllowedIPs = append([]string{}, s.IPRules...)
+	}
 	for _, h := range ns.EventHubs() {
 		out.Hubs++
 		out.Partitions += h.Partitions()
@@ -95,7 +98,7 @@ func (s *Server) updateNamespace(c *call) error {
 		return err
 	}
 	if change == (NamespaceChange{}) {
-		return badRequest("The request changes nothing; it may set tier, capacity, autoInflate and maximumCapacity.")
+		return badRequest("The request changes nothing; it may set tier, capacity, autoInflate, maximumCapacity and allowedIPs.")
 	}
 	if err := ns.Update(c.Context(), change.change); err != nil {
 		return err
@@ -131,6 +134,9 @@ func (n *NamespaceChange) change(s *hub.NamespaceSettings) error {
 	}
 	if n.AutoInflate != nil {
 		s.AutoInflate = *n.AutoInflate
+	}
+	if n.AllowedIPs != nil {
+		s.IPRules, s.DenyByDefault = *n.AllowedIPs, len(*n.AllowedIPs) > 0
 	}
 	if n.MaximumCapacity != nil {
 		s.MaximumCapacity = *n.MaximumCapacity

@@ -22,6 +22,9 @@ type Options struct {
 	// Status is what the broker says of itself; Server adds the counts of
 	// entities and connections. Nil means an empty one.
 	Status func(context.Context) Status
+	// Inject has a fault happen to a namespace, and returns to how many connections,
+	// receivers or event hubs. Nil says that faults are not allowed.
+	Inject func(context.Context, *hub.Namespace, Fault) (int, error)
 	// Logger is told of failures of our own. Default: none.
 	Logger *slog.Logger
 	// Now is the clock. Default time.Now.
@@ -55,6 +58,7 @@ func NewServer(o Options) *Server {
 		"PATCH namespaces/{namespace}":                    s.updateNamespace,
 		"DELETE namespaces/{namespace}":                   s.deleteNamespace,
 		"GET namespaces/{namespace}/plan":                 s.planNamespace,
+		"POST faults":                                     s.injectFault,
 		"GET hubs":                                        s.listHubs,
 		"POST hubs":                                       s.createHub,
 		"GET hubs/{hub}":                                  s.showHub,

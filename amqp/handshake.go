@@ -134,6 +134,9 @@ func (c *conn) sasl(x *wire.Init) error {
 // open answers the peer's open.
 func (c *conn) open() error {
 	c.ns = c.srv.o.Namespaces.Lookup(c.peer.Hostname)
+	if err := c.ns.Admits(c.nc.RemoteAddr().String()); err != nil {
+		return c.amqpError(err, "")
+	}
 	if c.login != nil {
 		claims, err := c.srv.o.Verifier.VerifyKey(c.ns.Name, "", c.login.user, c.login.password)
 		if err != nil {

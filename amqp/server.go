@@ -130,6 +130,7 @@ func (s *Server) ServeConn(nc net.Conn) {
 	s.mu.Lock()
 	delete(s.conns, c)
 	s.mu.Unlock()
+	c.lastMessages() // of those who still found it there
 }
 
 // Shutdown says goodbye to all connections, once their appends in flight are

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/Azure/go-amqp"
 
 	"github.com/millrace/millrace/admin"
+	"github.com/millrace/millrace/auth"
 )
 
 // tierTimeout is what a client may take for one operation before it counts as
@@ -437,4 +440,49 @@ func TestRevokedPublisher(t *testing.T) {
 	if _, err := attach("truck-7"); err != nil {
 		t.Errorf("restored: %v", err)
 	}
+}
+
+// TestIPRules: who does not come from an address that is listed is told so on
+// every door.
+func TestIPRules(t *testing.T) {
+	b := Start(t)
+	ctx, cancel := context.WithTimeout(t.Context(), tierTimeout)
+	defer cancel()
+	allow := func(from ...string) {
+		t.Helper()
+		from = append([]string{}, from...) // none, and not nothing
+		if _, err := b.Admin().UpdateNamespace(ctx, "localhost", admin.NamespaceChange{AllowedIPs: &from}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	post := func() (int, string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+b.HTTP+"/events/messages", strings.NewReader("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", auth.SignSAS("http://localhost/events", "RootManageSharedAccessKey", "SAS_KEY_VALUE", time.Now().Add(time.Hour)))
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(resp.Body)
+		return resp.StatusCode, string(text)
+	}
+	allow("10.0.0.0/8")
+	if err := sendBatch(ctx, b.producer(-1), 1, 10); err == nil || !strings.Contains(err.Error(), "Ip has been prevented to connect") {
+		t.Errorf("over AMQP: %v", err)
+	}
+	if status, text := post(); status != http.StatusUnauthorized || !strings.Contains(text, "Ip has been prevented to connect") {
+		t.Errorf("over HTTP: %d, %s", status, text)
+	}
+	allow("127.0.0.0/8", "::1")
+	if err := sendBatch(ctx, b.producer(3), 1, 10); err != nil {
+		t.Error(err)
+	}
+	if status, text := post(); status != http.StatusCreated {
+		t.Errorf("over HTTP: %d, %s", status, text)
+	}
+	allow()
 }

@@ -33,6 +33,9 @@ type Settings struct {
 	// Retention is how long events are kept; 0 means DefaultRetention or the
 	// tier's longest, whichever is shorter, a negative value for ever.
 	Retention time.Duration `json:"retention"`
+	// MaxBytes is how much is kept, over all partitions alike; 0 means no limit.
+	// What is older goes first, in steps of an eighth.
+	MaxBytes int64 `json:"maxBytes,omitempty"`
 	// Groups are the consumer groups beside $Default.
 	Groups []Group `json:"groups,omitempty"`
 	// Rules are the hub's own authorization rules.
@@ -44,6 +47,9 @@ type Settings struct {
 	// Revoked are the publishers that may not send, sorted.
 	Revoked []string `json:"revoked,omitempty"`
 }
+
+// MinMaxBytes is the least that a hub's size can be limited to.
+const MinMaxBytes = 1 << 20
 
 // MaxMetadata is the longest user metadata of a hub or a group, in characters.
 const MaxMetadata = 1024
@@ -64,6 +70,9 @@ func (s Settings) withDefaults(hub string, q *Quotas) (Settings, error) {
 		if q.Retention > 0 {
 			s.Retention = min(s.Retention, q.Retention)
 		}
+	}
+	if s.MaxBytes < 0 || s.MaxBytes > 0 && s.MaxBytes < MinMaxBytes {
+		return s, fail(InvalidArgument, hub, "The size of an event hub can be limited to %d bytes or more, not %d.", int64(MinMaxBytes), s.MaxBytes)
 	}
 	if err := s.Status.check(hub); err != nil {
 		return s, err
@@ -126,6 +135,7 @@ type EventHub struct {
 	turn  atomic.Uint32
 	state atomic.Pointer[hubState]
 	shut  atomic.Uint32 // for what the status closes it
+	fault atomic.Pointer[Fault]
 	ended chan struct{}
 
 	mu     sync.Mutex

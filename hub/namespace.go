@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -42,6 +43,11 @@ type NamespaceSettings struct {
 	MaximumCapacity int  `json:"maximumCapacity,omitempty"`
 	// Rules are the namespace's authorization rules.
 	Rules []Rule `json:"rules,omitempty"`
+	// DenyByDefault says that only peers of the addresses in IPRules may connect:
+	// addresses, or ranges such as 10.0.0.0/8. Otherwise IPRules mean nothing, as
+	// with the service.
+	DenyByDefault bool     `json:"denyByDefault,omitempty"`
+	IPRules       []string `json:"ipRules,omitempty"`
 }
 
 // namespaceRecord is a namespace as it is stored.
@@ -56,8 +62,9 @@ type namespaceRecord struct {
 
 // namespaceState is what changes of a namespace; it is replaced as a whole.
 type namespaceState struct {
-	record namespaceRecord
-	quotas Quotas
+	record  namespaceRecord
+	quotas  Quotas
+	allowed []netip.Prefix // by IPRules
 }
 
 func (n *Namespaces) newNamespace(r *namespaceRecord) *Namespace {
@@ -70,7 +77,12 @@ func (n *Namespaces) newNamespace(r *namespaceRecord) *Namespace {
 func (ns *Namespace) set(r *namespaceRecord) {
 	r.NamespaceSettings = r.NamespaceSettings.withDefaults()
 	q := r.Tier.Quotas()
-	ns.state.Store(&namespaceState{*r, q})
+	allowed, err := readIPRules(r.Name, &r.NamespaceSettings)
+	if err != nil { // of a record that was damaged: nobody is let in who might not be
+		ns.all.log.Error("the IP rules of a namespace can't be read: nobody may connect", "namespace", r.Name, "error", err)
+		r.DenyByDefault = true
+	}
+	ns.state.Store(&namespaceState{*r, q, allowed})
 	if !q.Throughput {
 		ns.throughput.Store(nil)
 		return
@@ -90,7 +102,7 @@ func (s NamespaceSettings) withDefaults() NamespaceSettings {
 	if s.Capacity == 0 {
 		s.Capacity = 1
 	}
-	s.Rules = slices.Clone(s.Rules)
+	s.Rules, s.IPRules = slices.Clone(s.Rules), slices.Clone(s.IPRules)
 	return s
 }
 
@@ -130,6 +142,9 @@ func checkSettings(namespace string, s *NamespaceSettings) error {
 	q := s.Tier.Quotas()
 	if len(s.Rules) > MaxRules {
 		return fail(QuotaExceeded, namespace, "A namespace has up to %d authorization rules, not %d.", MaxRules, len(s.Rules))
+	}
+	if _, err := readIPRules(namespace, s); err != nil {
+		return err
 	}
 	if !s.AutoInflate {
 		return nil
@@ -178,7 +193,7 @@ func (ns *Namespace) update(ctx context.Context, change func(*NamespaceSettings)
 	default:
 	}
 	r := ns.state.Load().record
-	r.Rules = slices.Clone(r.Rules)
+	r.Rules, r.IPRules = slices.Clone(r.Rules), slices.Clone(r.IPRules)
 	if err := change(&r.NamespaceSettings); err != nil {
 		return err
 	}

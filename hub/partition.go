@@ -93,6 +93,9 @@ func (a *appending) finish(err error) {
 	}
 	*a = appending{finished: a.finished}
 	appendings.Put(a)
+	if f := p.hub.fault.Load(); f != nil && err == nil && f.late(p.hub, done) {
+		return
+	}
 	done(err)
 }
 
@@ -135,6 +138,11 @@ func (p *Partition) admit(bytes, events int64) error {
 	if h.shut.Load()&shutToSend != 0 {
 		return h.disabled()
 	}
+	if f := h.fault.Load(); f != nil {
+		if err := f.refused(h); err != nil {
+			return err
+		}
+	}
 	if t := h.ns.throughput.Load(); t != nil {
 		if wait := t.admit(bytes, events); wait > 0 {
 			return throttled(h.ns.Name, wait)
@@ -154,8 +162,7 @@ func (p *Partition) startOpening() {
 }
 
 func (p *Partition) openLog(ctx context.Context) (*openLog, error) {
-	c := store.LogConfig{Retention: max(0, p.hub.Settings().Retention)}
-	l, err := p.hub.ns.all.o.Store.Open(ctx, p.logID(), c)
+	l, err := p.hub.ns.all.o.Store.Open(ctx, p.logID(), p.config(p.hub.Settings()))
 	if err != nil {
 		switch {
 		case errors.Is(err, store.ErrDeleted), errors.Is(err, store.ErrClosed):
@@ -223,13 +230,21 @@ func (p *Partition) openHere(ctx context.Context) (store.Log, error) {
 	}
 }
 
+// config is what the engine is to know of the hub.
+func (p *Partition) config(s Settings) store.LogConfig {
+	return store.LogConfig{Retention: max(0, s.Retention), Bytes: s.perPartition(p.hub.Partitions())}
+}
+
+// perPartition is what each of so many partitions may keep, 0 without a limit.
+func (s *Settings) perPartition(partitions int) int64 { return s.MaxBytes / int64(max(1, partitions)) }
+
 // configure tells the log of changed settings.
 func (p *Partition) configure(s Settings) {
 	p.mu.Lock()
 	p.trimAt = time.Time{}
 	p.mu.Unlock()
 	if l := p.log.Load(); l.usable() {
-		l.Configure(store.LogConfig{Retention: max(0, s.Retention)}) //nolint:errcheck // a log that is lost is configured when it is opened again
+		l.Configure(p.config(s)) //nolint:errcheck // a log that is lost is configured when it is opened again
 	}
 }
 

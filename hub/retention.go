@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/event"
+	"github.com/millrace/millrace/store"
 )
 
 // retainEvery is how often the partitions are looked at. Each is trimmed when
@@ -31,7 +32,9 @@ func (n *Namespaces) Expire(ctx context.Context) {
 	now := n.o.Now()
 	for _, ns := range n.All() {
 		for _, h := range ns.EventHubs() {
-			keep := h.Settings().Retention
+			s := h.Settings()
+			n.limit(ctx, h, &s)
+			keep := s.Retention
 			if keep <= 0 {
 				continue
 			}
@@ -54,6 +57,32 @@ func (n *Namespaces) Expire(ctx context.Context) {
 				p.trimAt = next
 				p.mu.Unlock()
 			}
+		}
+	}
+}
+
+// limit removes what a hub has beyond its size. A partition that is not open has
+// not grown since it was last looked at.
+func (n *Namespaces) limit(ctx context.Context, h *EventHub, s *Settings) {
+	each := s.perPartition(h.Partitions())
+	if each == 0 {
+		return
+	}
+	for _, p := range h.partitions() {
+		l := p.log.Load()
+		if !l.usable() {
+			continue
+		}
+		sized, ok := l.Log.(store.SizeLimited)
+		if !ok {
+			continue
+		}
+		b, err := l.Bounds(ctx)
+		if first := sized.Within(each); err == nil && first > b.First {
+			err = l.Trim(ctx, first)
+		}
+		if err != nil && ctx.Err() == nil && l.usable() {
+			n.log.Warn("a partition can't be held to its size; it is tried again", "partition", p.Entity(), "error", err)
 		}
 	}
 }

@@ -94,9 +94,12 @@ func segments(u *url.URL) ([]string, error) {
 	return seg, nil
 }
 
-// verify returns what the request's token claims. Errors are *auth.Error, or the
-// context's.
+// verify returns what the request's token claims, where the namespace is open to
+// the peer. Errors are *auth.Error, *hub.Error, or the context's.
 func (c *call) verify() (*auth.Claims, error) {
+	if err := c.ns.Admits(c.RemoteAddr); err != nil {
+		return nil, err
+	}
 	token := c.Header.Get("Authorization")
 	if token == "" {
 		return nil, &auth.Error{Kind: auth.Malformed, Text: "MissingToken: The Authorization header is missing: it holds a shared access signature, or Bearer and a token."}

@@ -47,6 +47,9 @@ type LogConfig struct {
 	// it, five minutes at least, so that space comes back in steps. Zero means
 	// no limit: segments roll by size alone.
 	Retention time.Duration
+	// Bytes is how much is kept. Segments roll at an eighth of it, so that space
+	// comes back in steps. Zero means no limit.
+	Bytes int64
 }
 
 // Bounds is what a log holds at one moment.
@@ -112,6 +115,14 @@ type Log interface {
 	// or *NotOwnerError.
 	Done() <-chan struct{}
 	Err() error
+}
+
+// SizeLimited is a Log that can tell how much of it fits into a number of bytes.
+type SizeLimited interface {
+	// Within returns the first of the newest events that take up no more than the
+	// given number of bytes, as near as files allow: Trim to it brings the rest
+	// back.
+	Within(bytes int64) event.SequenceNumber
 }
 
 // Store is an engine.

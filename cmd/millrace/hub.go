@@ -49,6 +49,23 @@ func (r *retentionFlag) Set(s string) error {
 func (r *retentionFlag) String() string { return admin.Retention(*r).String() }
 func (r *retentionFlag) Type() string   { return "TIME" }
 
+// sizeFlag is a pflag.Value: a size in bytes, or none.
+type sizeFlag int64
+
+func (v *sizeFlag) Set(s string) error {
+	if s == "none" {
+		*v = 0
+		return nil
+	}
+	n, err := admin.ParseSize(s)
+	*v = sizeFlag(n)
+	return err
+}
+func (v *sizeFlag) String() string { return strconv.FormatInt(int64(*v), 10) }
+func (v *sizeFlag) Type() string   { return "SIZE" }
+
+const sizeUsage = "how much is kept, the oldest going first: 500MB, 20GiB, none"
+
 const retentionUsage = "how long events are kept: 7d, 36h, 90m, forever"
 
 func newHubCreate() *cobra.Command {
@@ -61,6 +78,7 @@ func newHubCreate() *cobra.Command {
 	}
 	cmd.Flags().IntVar(&want.Partitions, "partitions", admin.DefaultPartitions, "number of partitions; there can be more later, never fewer")
 	cmd.Flags().Var((*retentionFlag)(&want.Retention), "retention", retentionUsage+" (default 7d)")
+	cmd.Flags().Var((*sizeFlag)(&want.MaxBytes), "max-size", sizeUsage+" (default none)")
 	cmd.Flags().StringVar(&want.Metadata, "metadata", "", "`TEXT` of your own")
 	cmd.Flags().StringArrayVar(&want.Groups, "group", nil, "consumer `GROUP` beside $Default; may be repeated")
 	out := addOutput(cmd)
@@ -155,6 +173,9 @@ func (d *hubDetails) print(cmd *cobra.Command) error {
 		{"Created", d.Created.Format(time.RFC3339)},
 		{"Updated", d.Updated.Format(time.RFC3339)},
 	}
+	if d.MaxBytes > 0 {
+		rows = append(rows, []string{"Size limit", strconv.FormatInt(d.MaxBytes, 10) + " bytes"})
+	}
 	if d.Metadata != "" {
 		rows = append(rows, []string{"Metadata", d.Metadata})
 	}
@@ -202,6 +223,7 @@ func (d *hubDetails) readers(partition string) string {
 func newHubUpdate() *cobra.Command {
 	var change admin.HubChange
 	var metadata string
+	var maxBytes int64
 	cmd := &cobra.Command{
 		Use: "update NAME", Short: "Change an event hub",
 		Example: "  millrace hub update trial --retention 1d\n  millrace hub update trial --status SendDisabled",
@@ -209,6 +231,7 @@ func newHubUpdate() *cobra.Command {
 	}
 	cmd.Flags().Var((*retentionFlag)(&change.Retention), "retention", retentionUsage)
 	cmd.Flags().IntVar(&change.Partitions, "partitions", 0, "`NUMBER` of partitions: more than there are; keys may then mean others")
+	cmd.Flags().Var((*sizeFlag)(&maxBytes), "max-size", sizeUsage)
 	cmd.Flags().StringVar(&change.Status, "status", "", "`STATUS` Active, Disabled, SendDisabled or ReceiveDisabled")
 	cmd.Flags().StringVar(&metadata, "metadata", "", "`TEXT` of your own")
 	out := addOutput(cmd)
@@ -216,8 +239,11 @@ func newHubUpdate() *cobra.Command {
 		if cmd.Flags().Changed("metadata") {
 			change.Metadata = &metadata
 		}
+		if cmd.Flags().Changed("max-size") {
+			change.MaxBytes = &maxBytes
+		}
 		if change == (admin.HubChange{}) {
-			return misused("there is nothing to change; give --partitions, --retention, --status or --metadata")
+			return misused("there is nothing to change; give --partitions, --retention, --max-size, --status or --metadata")
 		}
 		h, err := c.UpdateHub(cmd.Context(), args[0], change)
 		if err != nil {

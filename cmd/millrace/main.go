@@ -73,7 +73,7 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.AddCommand(
-		newServe(), newSend(), newReceive(), newNamespace(), newHub(), newGroup(), newPublisher(), newKey(),
+		newServe(), newSend(), newReceive(), newNamespace(), newHub(), newGroup(), newPublisher(), newKey(), newFault(),
 		newBench(), newDoctor(), newVerify(), newTLS(), newHealthcheck(), newVersion(),
 	)
 	return root

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,6 +27,7 @@ type capacityFlags struct {
 	capacity    int
 	autoInflate bool
 	maximum     int
+	allowIPs    []string
 }
 
 func (f *capacityFlags) add(cmd *cobra.Command) {
@@ -33,6 +35,7 @@ func (f *capacityFlags) add(cmd *cobra.Command) {
 	cmd.Flags().IntVar(&f.capacity, "capacity", 0, "number of `UNITS`: throughput units of basic and standard, processing units of premium, capacity units of dedicated")
 	cmd.Flags().BoolVar(&f.autoInflate, "auto-inflate", false, "raise the units with the load (standard)")
 	cmd.Flags().IntVar(&f.maximum, "max-capacity", 0, "`UNITS` that auto-inflate goes up to")
+	cmd.Flags().StringSliceVar(&f.allowIPs, "allow-ips", nil, "`ADDRESSES` and ranges from which alone clients may connect, such as 10.0.0.0/8,192.0.2.7; empty for all")
 	cmd.RegisterFlagCompletionFunc("tier", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) { //nolint:errcheck // the flag is there
 		return admin.Tiers(), cobra.ShellCompDirectiveNoFileComp
 	})
@@ -52,6 +55,9 @@ func (f *capacityFlags) change(cmd *cobra.Command) admin.NamespaceChange {
 	}
 	if cmd.Flags().Changed("max-capacity") {
 		c.MaximumCapacity = &f.maximum
+	}
+	if cmd.Flags().Changed("allow-ips") {
+		c.AllowedIPs = &f.allowIPs
 	}
 	return c
 }
@@ -121,9 +127,14 @@ func newNamespaceShow() *cobra.Command {
 		if *out == asJSON {
 			return printJSON(cmd.OutOrStdout(), ns)
 		}
+		from := "every address"
+		if len(ns.AllowedIPs) > 0 {
+			from = strings.Join(ns.AllowedIPs, ", ")
+		}
 		return table(cmd.OutOrStdout(), [][]string{
 			{"Name", ns.Name},
 			{"Capacity", capacityOf(&ns)},
+			{"Open to", from},
 			{"Event hubs", strconv.Itoa(ns.Hubs)},
 			{"Partitions", strconv.Itoa(ns.Partitions)},
 			{"Connections", strconv.FormatInt(ns.Connections, 10)},
@@ -147,7 +158,7 @@ func newNamespaceUpdate() *cobra.Command {
 	return manage(cmd, func(cmd *cobra.Command, c *admin.Client, args []string) error {
 		change := flags.change(cmd)
 		if change == (admin.NamespaceChange{}) {
-			return misused("there is nothing to change; give --tier, --capacity, --auto-inflate or --max-capacity")
+			return misused("there is nothing to change; give --tier, --capacity, --auto-inflate, --max-capacity or --allow-ips")
 		}
 		ns, err := c.UpdateNamespace(cmd.Context(), args[0], change)
 		if err != nil {

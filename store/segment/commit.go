@@ -121,6 +121,9 @@ func (s *Store) commit() {
 // roundTrip takes one group of appends from the queue to their callers.
 func (s *Store) roundTrip() {
 	c := &s.c
+	if s.o.Stall != nil {
+		s.o.Stall()
+	}
 	s.checkSpace()
 	need := s.admit()
 	if need > 0 {

@@ -140,8 +140,11 @@ func (s *Store) bringUpAll(logs map[*log]struct{}) (states map[store.LogID]check
 	whole := s.syncAll(flushed)
 	for _, u := range flushed {
 		err := whole
-		if errors.Is(whole, errNotWhole) {
+		switch {
+		case errors.Is(whole, errNotWhole):
 			err = u.sync()
+		case whole == nil && u.f != nil: // the committer's sync of the file may have failed before it
+			err = u.g.failedSync()
 		}
 		if err != nil {
 			fail(u.l, s.noteFailure(u.l, err))

@@ -25,7 +25,8 @@ type log struct {
 	done  chan struct{}
 
 	retention atomic.Int64 // time.Duration
-	revived   atomic.Bool  // dead, and what it acknowledged is in new files
+	keepBytes atomic.Int64
+	revived   atomic.Bool // dead, and what it acknowledged is in new files
 
 	// The committer's own.
 	next     event.SequenceNumber // what the next event gets, ahead of visible during a round
@@ -96,6 +97,14 @@ func (g *segmentFile) sync(f File) error {
 			g.syncErr = &syncError{err}
 		}
 	}
+	return g.syncErr
+}
+
+// failedSync returns the failure after which no sync of the file is to be trusted,
+// not even one of the whole disk.
+func (g *segmentFile) failedSync() error {
+	g.syncing.Lock()
+	defer g.syncing.Unlock()
 	return g.syncErr
 }
 
@@ -222,8 +231,29 @@ func (l *log) Err() error {
 
 // Configure implements store.Log.
 func (l *log) Configure(c store.LogConfig) error {
-	l.retention.Store(int64(c.Retention))
+	l.configure(c)
 	return nil
+}
+
+func (l *log) configure(c store.LogConfig) {
+	l.retention.Store(int64(c.Retention))
+	l.keepBytes.Store(c.Bytes)
+}
+
+// Within implements store.SizeLimited: whole files from the newest on, that one
+// always.
+func (l *log) Within(bytes int64) event.SequenceNumber {
+	segs := *l.segments.Load()
+	l.mu.Lock()
+	first := l.first
+	bytes -= int64(l.pending)
+	l.mu.Unlock()
+	for i := len(segs) - 1; i > 0; i-- {
+		if bytes -= segs[i].end.Load(); bytes < segs[i-1].end.Load() {
+			return max(first, segs[i].first)
+		}
+	}
+	return first
 }
 
 // usable returns why appends are refused, if they are.
@@ -454,7 +484,11 @@ func (l *log) roll(e *entry) error {
 
 // due tells whether g has had its fill.
 func (l *log) due(g *segmentFile, e *entry) bool {
-	if g.end.Load()+int64(e.len) > l.s.o.SegmentBytes {
+	limit := l.s.o.SegmentBytes
+	if keep := l.keepBytes.Load(); keep > 0 {
+		limit = min(limit, max(keep/sizeParts, minSegment))
+	}
+	if g.end.Load()+int64(e.len) > limit {
 		return true
 	}
 	keep := time.Duration(l.retention.Load())

@@ -74,6 +74,9 @@ type Options struct {
 	// CacheBytes bounds the memory that keeps the newest records of all logs;
 	// 0 means 16 MiB.
 	CacheBytes int64
+	// Stall, if not nil, is called before each round of appends is written: for
+	// tests of a disk that is slow.
+	Stall func()
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Logger is told of recoveries, damage and full disks; nil means nobody is.
@@ -107,6 +110,10 @@ const (
 
 	// minRoll is the least age at which a segment rolls for its retention's sake.
 	minRoll = 5 * time.Minute
+	// sizeParts is into how many segments a limit of bytes is divided, none of them
+	// smaller than minSegment.
+	sizeParts  = 8
+	minSegment = 128 << 10
 	// rollParts is into how many segments, by age, a retention is divided.
 	rollParts = 16
 )

@@ -253,7 +253,7 @@ func (s *Store) Open(ctx context.Context, id store.LogID, c store.LogConfig) (st
 	if err != nil {
 		return nil, err
 	}
-	l.retention.Store(int64(c.Retention))
+	l.configure(c)
 	return &owner{log: l, reader: reader{log: l}}, nil
 }
 
