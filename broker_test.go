@@ -182,7 +182,7 @@ func TestHTTPDoor(t *testing.T) {
 	if status, body = get(t, http.DefaultClient, http.MethodGet, url+"/"); status != 200 || !strings.Contains(body, "Millrace v1") {
 		t.Error(status, body)
 	}
-	if status, _ = get(t, http.DefaultClient, http.MethodGet, url+"/nothing"); status != 404 {
+	if status, _ = get(t, http.DefaultClient, http.MethodGet, url+"/events/nothing"); status != 404 {
 		t.Error(status)
 	}
 

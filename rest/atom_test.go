@@ -702,6 +702,18 @@ func TestManagementClaims(t *testing.T) {
 	}
 }
 
+// TestAddressesKeptOut holds that a namespace's addresses hold here, too.
+func TestAddressesKeptOut(t *testing.T) {
+	w := newWorld(t)
+	if err := w.all.Default().Update(t.Context(), func(s *hub.NamespaceSettings) error { s.DenyByDefault = true; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	for _, method := range []string{"GET", "PUT", "DELETE"} {
+		w.refused(method, w.do(method, "/trial", strings.NewReader(hubBody("")), as("root")), 401, "Ip has been prevented")
+	}
+	w.refused("POST", w.post("/trial/messages", "x", nil), 401, "Ip has been prevented")
+}
+
 // TestManyClients lets 50 make, change and delete one hub at a time. Whatever
 // comes of it is one state, the same for every reader and after a restart.
 func TestManyClients(t *testing.T) {

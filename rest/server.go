@@ -102,8 +102,8 @@ func segments(u *url.URL) ([]string, error) {
 	return seg, nil
 }
 
-// verify returns what the request's token claims, if the namespace is open to the
-// peer. Errors are *auth.Error, *hub.Error, or the context's.
+// verify returns what the request's token claims, where the namespace is open to
+// the peer. Errors are *auth.Error, *hub.Error, or the context's.
 func (c *call) verify() (*auth.Claims, error) {
 	if err := c.ns.Admits(c.RemoteAddr); err != nil {
 		return nil, err

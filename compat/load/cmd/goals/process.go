@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -153,6 +154,9 @@ func (p *process) wait() {
 // generate runs a load generator against a process, whose processor time it
 // accounts, and returns what it measured.
 func (b *bench) generate(p *process, tool string, args ...string) (lg.Result, error) {
+	if err := b.warm(args); err != nil {
+		return lg.Result{}, err
+	}
 	args = append([]string{"-addr", p.addr, "-pid", strconv.Itoa(p.pid())}, args...)
 	cmd := exec.CommandContext(b.ctx, b.bin(tool), args...)
 	var out, said bytes.Buffer
@@ -170,6 +174,36 @@ func (b *bench) generate(p *process, tool string, args ...string) (lg.Result, er
 		return r, fmt.Errorf("%s printed no result: %w", tool, err)
 	}
 	return r, nil
+}
+
+// warm writes a file as large as what is about to be produced, and removes it:
+// its pages are what the system's cache takes next. On a virtual machine that
+// gives free memory back, writing to a page that the host has to find first costs
+// more than all that a broker does with it, and it is chance who gets those.
+func (b *bench) warm(args []string) error {
+	value := func(flag string) int {
+		n := 0
+		if i := slices.Index(args, flag); i >= 0 {
+			n, _ = strconv.Atoi(args[i+1])
+		}
+		return n
+	}
+	if !slices.Contains(args, "produce") {
+		return nil
+	}
+	f, err := os.Create(filepath.Join(b.dir, "warm"))
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	zeros := make([]byte, 64<<10)
+	for left := min(value("-n")*value("-size")*5/4, 2<<30); left > 0; left -= len(zeros) {
+		if _, err := f.Write(zeros); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // status reads a field of /proc/PID/status, in bytes.
