@@ -74,9 +74,14 @@ func newManager(t *testing.T) *manager {
 	return &manager{t, b, t.Context(), trust, f.NewNamespacesClient(), f.NewEventHubsClient(), f.NewConsumerGroupsClient(), f.NewOperationsClient(), f.NewApplicationGroupClient()}
 }
 
+type fataler interface {
+	Helper()
+	Fatal(...any)
+}
+
 // must fails the test if a call did.
-func must[R any](r R, err error) func(t *manager) R {
-	return func(t *manager) R {
+func must[R any](r R, err error) func(t fataler) R {
+	return func(t fataler) R {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
@@ -329,4 +334,31 @@ func (m *manager) testRefusals() {
 	m.refused("application groups", err, 400, "ApplicationGroupsNotSupported")
 	_, err = m.namespaces.BeginCreateOrUpdate(m.ctx, group, "new-one", armeventhub.EHNamespace{Properties: &armeventhub.EHNamespaceProperties{Encryption: &armeventhub.Encryption{KeySource: new("Microsoft.KeyVault")}}}, nil)
 	m.refused("encryption", err, 400, "EncryptionNotSupported")
+}
+
+// TestARMClients manages a broker with the official SDKs for other languages.
+func TestARMClients(t *testing.T) {
+	b := Start(t, "--entra", "accept-any", "--advertise", "localhost")
+	env := []string{"MILLRACE_HTTPS=" + localhost(b.HTTPS), "MILLRACE_CA_FILE=" + b.CA()}
+	names := []string{"namespaces", "hubs", "groups", "rules", "others", "errors"}
+	for _, dir := range []string{"arm-js", "arm-python"} {
+		t.Run(dir, func(t *testing.T) {
+			c := loadClient(t, dir+"/client.json")
+			c.install(t)
+			got := c.run(t, env, names)
+			for _, name := range names {
+				if r := got[name]; !r.OK {
+					t.Errorf("%s: %s", name, r.Detail)
+				}
+			}
+			for _, hub := range must(b.Admin().Hubs(t.Context()))(t) {
+				if hub.Name == "events" {
+					continue
+				}
+				if err := b.Admin().DeleteHub(t.Context(), hub.Name); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
 }
