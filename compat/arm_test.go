@@ -174,7 +174,9 @@ func (m *manager) testNamespaces() {
 	same(m, "the capacity", patched.SKU.Capacity, 3)
 
 	// The tier unlimited has a name that the SDK doesn't know, and takes.
-	same(m, "the default namespace's tier", must(m.namespaces.Get(m.ctx, group, "localhost", nil))(m).SKU.Name, "Unlimited")
+	unlimited := must(m.namespaces.Get(m.ctx, group, "localhost", nil))(m)
+	same(m, "the default namespace's tier", unlimited.SKU.Name, "Unlimited")
+	must(must(m.namespaces.BeginCreateOrUpdate(m.ctx, group, "localhost", unlimited.EHNamespace, nil))(m).PollUntilDone(m.ctx, nil))(m)
 	name := func(n *armeventhub.EHNamespace) string { return *n.Name }
 	for what, names := range map[string][]*armeventhub.EHNamespace{
 		"of the subscription": every(m, m.namespaces.NewListPager(nil), func(r armeventhub.NamespacesClientListResponse) []*armeventhub.EHNamespace { return r.Value }),

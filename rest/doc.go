@@ -1,5 +1,6 @@
-// Package rest is the Event Hubs service's HTTP interface: sending, and the
-// management of what is in a namespace in Atom (see atom.go).
+// Package rest is the Event Hubs service's HTTP interface: sending, the
+// management of what is in a namespace in Atom (see atom.go), and of namespaces
+// too as Azure Resource Manager does it (see arm.go).
 //
 // Sending is
 //

@@ -57,7 +57,9 @@ const cases = {
     got.sku.capacity = 3;
     has((await c.namespaces.createOrUpdate(group, "script-one", got)).sku, { capacity: 3 });
     has(await c.namespaces.update(group, "script-one", { tags: { team: "b" } }), { tags: { team: "b" } });
-    assert.equal((await c.namespaces.get(group, "localhost")).sku.name, "Unlimited");
+    const unlimited = await c.namespaces.get(group, "localhost");
+    assert.equal(unlimited.sku.name, "Unlimited");
+    has((await c.namespaces.createOrUpdate(group, "localhost", unlimited)).sku, { tier: "Unlimited" });
     for (const list of [c.namespaces.list(), c.namespaces.listByResourceGroup(group)]) {
       assert.deepEqual(await names(list), ["localhost", "script-one"]);
     }

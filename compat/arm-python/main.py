@@ -66,7 +66,9 @@ def namespaces(c):
     got.sku.capacity = 3
     equal(c.namespaces.begin_create_or_update(GROUP, "python-one", got).result().sku.capacity, 3)
     equal(c.namespaces.update(GROUP, "python-one", {"tags": {"team": "b"}}).tags, {"team": "b"})
-    equal(c.namespaces.get(GROUP, "localhost").sku.name, "Unlimited")
+    unlimited = c.namespaces.get(GROUP, "localhost")
+    equal(unlimited.sku.name, "Unlimited")
+    equal(c.namespaces.begin_create_or_update(GROUP, "localhost", unlimited).result().sku.tier, "Unlimited")
     for listed in c.namespaces.list(), c.namespaces.list_by_resource_group(GROUP):
         equal([n.name for n in listed], ["localhost", "python-one"])
     c.namespaces.begin_delete(GROUP, "python-one").result()
