@@ -48,7 +48,7 @@ func TestThroughputAccuracy(t *testing.T) {
 					limit := min(float64(1000*units)/float64(perBatch), float64(units<<20)/float64(perBatch*size))
 					took := offer(t, *accuracy, 2*limit, send)
 					low, high := 10.0, 0.0
-					for from := 0; from < len(took); from++ {
+					for from := range took {
 						events, size, to := 0, 0, from
 						for ; to < len(took) && took[to].at.Sub(took[from].at) < 10*time.Second; to++ {
 							events += took[to].events
