@@ -66,6 +66,10 @@ type update struct {
 	wake chan bool // true: done; false: lead the next commit
 }
 
+// maxWalked is how large a database may be for a start to look at all its pages:
+// of some 50,000 partitions. That takes milliseconds.
+const maxWalked = 16 << 20
+
 func openBolt(path string, readOnly bool) (KV, error) {
 	o := *bbolt.DefaultOptions
 	o.Timeout = 100 * time.Millisecond // another broker holds the lock for as long as it lives
@@ -83,12 +87,16 @@ func openBolt(path string, readOnly bool) (KV, error) {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	kv := &boltKV{db: db}
-	if readOnly {
-		kv.fault = kv.view(kv.walk)
+	var fault error
+	if info, err := os.Stat(path); readOnly || err == nil && info.Size() <= maxWalked {
+		fault = kv.view(kv.walk)
 	}
-	if errors.Is(kv.fault, errPageTwice) { // a search in it might never end
+	if readOnly {
+		kv.fault = fault // Verify tells of all; a start meets only what it uses
+	}
+	if errors.Is(fault, errPageTwice) { // a search in it might never end
 		db.Close()
-		return nil, fmt.Errorf("open %s: the database is damaged: %w; restore the data folder from a backup", path, kv.fault)
+		return nil, fmt.Errorf("open %s: the database is damaged: %w; restore the data folder from a backup", path, fault)
 	}
 	if err := kv.makeBuckets(readOnly); err != nil {
 		db.Close()

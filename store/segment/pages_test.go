@@ -1,6 +1,8 @@
 package segment
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -87,4 +89,54 @@ func countKeys(file string) (n int, err error) {
 		return nil
 	})
 	return n, err
+}
+
+// TestPagesInACircle: a database whose tree leads back to itself is refused, by a
+// start too. To search in it would never end.
+func TestPagesInACircle(t *testing.T) {
+	file := filepath.Join(t.TempDir(), kvFile)
+	kv, err := openBolt(file, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = kv.Update(func(tx KVTx) error {
+		for i := range 2000 {
+			if err := tx.Put(buckets[0], fmt.Sprintf("key%06d", i), []byte("value")); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := kv.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	le, page, circles := binary.LittleEndian, os.Getpagesize(), 0
+	for at := 2 * page; at+page <= len(b); at += page {
+		if le.Uint16(b[at+8:]) == pageBranch && le.Uint64(b[at:]) == uint64(at/page) {
+			le.PutUint64(b[at+pageHead+8:], uint64(at/page)) // its first child is itself
+			circles++
+		}
+	}
+	if circles == 0 {
+		t.Fatal("the database has no branches")
+	}
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, readOnly := range []bool{true, false} {
+		kv, err := openBolt(file, readOnly)
+		if err == nil {
+			kv.Close()
+		}
+		if !errors.Is(err, errPageTwice) || !strings.Contains(err.Error(), "restore the data folder from a backup") {
+			t.Errorf("read only %v: %v", readOnly, err)
+		}
+	}
 }
