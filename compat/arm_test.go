@@ -137,6 +137,13 @@ func TestARMGo(t *testing.T) {
 	m.testRules()
 	m.testNetwork()
 	m.testRefusals()
+
+	m.Kill()
+	m.Restart()
+	kept := must(m.namespaces.Get(m.ctx, group, "orders-dev", nil))(m)
+	same(m, "the tag after a kill", kept.Tags["team"], "b")
+	same(m, "the location", kept.Location, "westus")
+	same(m, "the capacity", kept.SKU.Capacity, 3)
 }
 
 func (m *manager) testNamespaces() {
