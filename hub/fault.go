@@ -54,9 +54,7 @@ func (g *ConsumerGroup) Steal(p *Partition) int {
 	}
 	g.mu.Unlock()
 	for _, r := range lost {
-		r.o.Lost(fail(Stolen, g.entity(p),
-			"New receiver 'fault' with higher epoch of '%d' is created hence current receiver '%s' with epoch '%s' is getting disconnected. If you are recreating the receiver, make sure a higher epoch is used.",
-			r.o.Epoch+1, r.o.name(), r.epoch()))
+		r.o.Lost(g.displaced(r, &ReceiverOptions{Name: "fault", Epoch: r.o.Epoch + 1}))
 	}
 	return len(lost)
 }

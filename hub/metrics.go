@@ -3,6 +3,8 @@ package hub
 import (
 	"errors"
 	"sync/atomic"
+
+	"github.com/millrace/millrace/auth"
 )
 
 // Result is how a request ended, as the service's metrics tell them apart.
@@ -31,6 +33,9 @@ func Results() []Result {
 // resultOf sorts an error.
 func resultOf(err error) Result {
 	var e *Error
+	if a := (*auth.Error)(nil); errors.As(err, &a) && a.Kind != auth.Unavailable {
+		return ClientError
+	}
 	if !errors.As(err, &e) {
 		return ServerError
 	}

@@ -100,7 +100,7 @@ func (ns *Namespace) set(r *namespaceRecord) {
 	}
 	t := ns.throughput.Load()
 	if t == nil {
-		t = &throughput{now: ns.all.elapsed, refused: ns.pressed, slowedBy: ns.pressed}
+		t = &throughput{now: ns.all.elapsed, pressed: ns.pressed}
 	}
 	t.setUnits(r.Capacity)
 	ns.throughput.Store(t)

@@ -80,11 +80,16 @@ func (g *ConsumerGroup) Join(p *Partition, o ReceiverOptions) (*Receiver, error)
 		return nil, err
 	}
 	for _, x := range lost {
-		x.o.Lost(fail(Stolen, g.entity(p),
-			"New receiver '%s' with higher epoch of '%d' is created hence current receiver '%s' with epoch '%s' is getting disconnected. If you are recreating the receiver, make sure a higher epoch is used.",
-			r.o.name(), r.o.Epoch, x.o.name(), x.epoch()))
+		x.o.Lost(g.displaced(x, &r.o))
 	}
 	return r, nil
+}
+
+// displaced is what a receiver is told that loses its place to another.
+func (g *ConsumerGroup) displaced(x *Receiver, by *ReceiverOptions) *Error {
+	return fail(Stolen, g.entity(x.Partition),
+		"New receiver '%s' with higher epoch of '%d' is created hence current receiver '%s' with epoch '%s' is getting disconnected. If you are recreating the receiver, make sure a higher epoch is used.",
+		by.name(), by.Epoch, x.o.name(), x.epoch())
 }
 
 func (g *ConsumerGroup) entity(p *Partition) string {

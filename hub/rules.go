@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -103,32 +104,65 @@ func indexRule(rules []Rule, name string) int {
 // Put makes a rule, or changes the rights and keys of one, durably. Keys that
 // are not given stay, or are made. created tells which of the two it was.
 func (s RuleSet) Put(ctx context.Context, r Rule) (put Rule, created bool, err error) {
+	err = s.change(ctx, func(rules *[]Rule) error {
+		i := s.find(rules, r.Name)
+		if created = i < 0; created {
+			*rules = append(*rules, Rule{})
+			i = len(*rules) - 1
+		}
+		before := (*rules)[i]
+		r.Name = cmp.Or(before.Name, r.Name)
+		var err error
+		put, err = r.over(&before, s.entity)
+		(*rules)[i] = put
+		return err
+	})
+	return put, created, err
+}
+
+// ReplaceRules checks a whole list of rules that is to be in place of another,
+// for use in Update or before CreateEventHub. Keys that are not given stay as
+// they are in old, or are made. entity is for messages.
+func ReplaceRules(entity string, old, want []Rule) ([]Rule, error) {
+	if len(want) > MaxRules {
+		return nil, fail(QuotaExceeded, entity, "There are up to %d authorization rules, not %d.", MaxRules, len(want))
+	}
+	var out []Rule
+	for _, r := range want {
+		if indexRule(out, r.Name) >= 0 {
+			return nil, fail(InvalidArgument, entity, "The authorization rule '%s' is named twice.", r.Name)
+		}
+		before := &Rule{}
+		if i := indexRule(old, r.Name); i >= 0 {
+			before = &old[i]
+		}
+		r, err := r.over(before, entity)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// over is the rule with the keys of the one before it where it has none, or, if
+// there was none of the name, with new ones.
+func (r Rule) over(before *Rule, entity string) (Rule, error) {
 	if err := checkName("authorization rule", r.Name, MaxRuleName); err != nil {
-		return Rule{}, false, err
+		return Rule{}, err
 	}
 	if r.Rights&auth.Manage == auth.Manage {
 		r.Rights = auth.Manage
 	}
 	if r.Rights == 0 {
-		return Rule{}, false, fail(InvalidArgument, s.entity, "The authorization rule '%s' has to give Listen, Send or Manage.", r.Name)
+		return Rule{}, fail(InvalidArgument, entity, "The authorization rule '%s' has to give Listen, Send or Manage.", r.Name)
 	}
-	err = s.change(ctx, func(rules *[]Rule) error {
-		i := s.find(rules, r.Name)
-		if created = i < 0; created {
-			*rules = append(*rules, Rule{Name: r.Name, Primary: NewKey(), Secondary: NewKey()})
-			i = len(*rules) - 1
-		}
-		old := &(*rules)[i]
-		old.Rights = r.Rights
-		for _, k := range []struct{ to, from *string }{{&old.Primary, &r.Primary}, {&old.Secondary, &r.Secondary}} {
-			if *k.from != "" {
-				*k.to = *k.from
-			}
-		}
-		put = *old
-		return put.check(s.entity)
-	})
-	return put, created, err
+	r.Primary = cmp.Or(r.Primary, before.Primary)
+	r.Secondary = cmp.Or(r.Secondary, before.Secondary)
+	if before.Name == "" {
+		r.Primary, r.Secondary = cmp.Or(r.Primary, NewKey()), cmp.Or(r.Secondary, NewKey())
+	}
+	return r, r.check(entity)
 }
 
 func (r *Rule) check(entity string) error {

@@ -22,11 +22,10 @@ const burst = 50 * time.Millisecond
 type throughput struct {
 	now func() time.Duration // never goes back
 
-	mu       sync.Mutex
-	in, out  allowance
-	units    int
-	refused  func(units int) // told when a request is refused; it must not block
-	slowedBy func(units int) // and when a delivery has to wait
+	mu      sync.Mutex
+	in, out allowance
+	units   int
+	pressed func(units int) // told when a request is refused or a delivery has to wait; it must not block
 }
 
 // allowance is a rate of bytes and one of events. Each is kept as the time at
@@ -93,7 +92,7 @@ func (t *throughput) admit(bytes, events int64) (wait time.Duration) {
 	}
 	units := t.units
 	t.mu.Unlock()
-	t.refused(units)
+	t.pressed(units)
 	return wait
 }
 
@@ -109,7 +108,7 @@ func (t *throughput) delivered(bytes, events int64) (wait time.Duration) {
 	if wait <= 0 {
 		return 0
 	}
-	t.slowedBy(units)
+	t.pressed(units)
 	return wait
 }
 
