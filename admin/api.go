@@ -186,6 +186,26 @@ type KeyChange struct {
 	Key   string `json:"key,omitempty"`
 }
 
+// ApplicationGroup describes a group of clients and what they may do, or asks for
+// one in place of what there is.
+type ApplicationGroup struct {
+	Name string `json:"name"`
+	// Client is who is meant: NamespaceSASKeyName=RULE, EntitySASKeyName=RULE for
+	// an event hub's rule, or AADAppID=ID.
+	Client   string             `json:"client"`
+	Disabled bool               `json:"disabled"`
+	Policies []ThrottlingPolicy `json:"policies"`
+}
+
+// ThrottlingPolicy bounds what a group's clients send and receive in a second.
+type ThrottlingPolicy struct {
+	Name string `json:"name"`
+	// Metric is IncomingBytes, OutgoingBytes, IncomingMessages or
+	// OutgoingMessages; Limit counts it.
+	Metric string `json:"metric"`
+	Limit  int64  `json:"limit"`
+}
+
 // Group describes a consumer group.
 type Group struct {
 	Name    string    `json:"name"`

@@ -238,6 +238,21 @@ func (c *Client) RegenerateKey(ctx context.Context, hub, name string, change Key
 	return ask[Rule](ctx, c, http.MethodPost, rulesPath(hub, "/"+url.PathEscape(name)+"/regenerate"), change)
 }
 
+// ApplicationGroups lists the application groups of the namespace.
+func (c *Client) ApplicationGroups(ctx context.Context) ([]ApplicationGroup, error) {
+	return ask[[]ApplicationGroup](ctx, c, http.MethodGet, "applicationgroups", nil)
+}
+
+// PutApplicationGroup makes an application group, or replaces one.
+func (c *Client) PutApplicationGroup(ctx context.Context, want ApplicationGroup) (ApplicationGroup, error) {
+	return ask[ApplicationGroup](ctx, c, http.MethodPut, "applicationgroups/"+url.PathEscape(want.Name), want)
+}
+
+// DeleteApplicationGroup removes an application group.
+func (c *Client) DeleteApplicationGroup(ctx context.Context, name string) error {
+	return c.do(ctx, http.MethodDelete, "applicationgroups/"+url.PathEscape(name), nil, nil)
+}
+
 // Groups lists the consumer groups of an event hub, $Default first.
 func (c *Client) Groups(ctx context.Context, hub string) ([]Group, error) {
 	return ask[[]Group](ctx, c, http.MethodGet, hubPath(hub)+"/groups", nil)

@@ -140,14 +140,18 @@ func (s *session) attachReplies(x *wire.Attach, a *address) error {
 	return nil
 }
 
-// allowed tells whether the connection's tokens give a right on an entity.
-func (c *conn) allowed(right auth.Rights, path string) error {
+// allowed returns the claims, of the connection's tokens, that give a right on an
+// entity: those that were put for it, if they do.
+func (c *conn) allowed(right auth.Rights, path string) (*auth.Claims, error) {
+	if claims := c.claims[auth.EntityPath(path)]; claims.Allows(right, path, c.now) {
+		return claims, nil
+	}
 	for _, claims := range c.claims {
 		if claims.Allows(right, path, c.now) {
-			return nil
+			return claims, nil
 		}
 	}
-	return &auth.Error{Kind: auth.Unauthorized, Text: fmt.Sprintf(
+	return nil, &auth.Error{Kind: auth.Unauthorized, Text: fmt.Sprintf(
 		"Unauthorized access. '%s' claim(s) are required to perform this operation. Resource: 'sb://%s/%s'.", right, c.ns.Name, path)}
 }
 
@@ -169,7 +173,8 @@ func (s *session) attachSender(x *wire.Attach, a *address) error {
 		}
 		credit = creditPartition
 	}
-	if err := c.allowed(auth.Send, a.path()); err != nil {
+	claims, err := c.allowed(auth.Send, a.path())
+	if err != nil {
 		h.Metrics.Failed(err)
 		return err
 	}
@@ -187,7 +192,7 @@ func (s *session) attachSender(x *wire.Attach, a *address) error {
 		}
 	}
 	l := s.addIn(x, credit)
-	l.events = &ingest{hub: h, partition: p, path: a.path(), partitions: h.Partitions()}
+	l.events = &ingest{hub: h, partition: p, path: a.path(), partitions: h.Partitions(), client: c.ns.Client(claims)}
 	if a.publisher != "" {
 		l.events.publisher = []byte(a.publisher)
 	}
@@ -219,7 +224,8 @@ func (s *session) attachReceiver(x *wire.Attach, a *address, filter wire.Value) 
 	if err != nil {
 		return err
 	}
-	if err := c.allowed(auth.Listen, a.path()); err != nil {
+	claims, err := c.allowed(auth.Listen, a.path())
+	if err != nil {
 		h.Metrics.Failed(err)
 		return err
 	}
@@ -233,7 +239,7 @@ func (s *session) attachReceiver(x *wire.Attach, a *address, filter wire.Value) 
 	}
 	l := s.addOut(x)
 	l.settled = true
-	d := &delivery{hub: h, partition: p, path: a.path()}
+	d := &delivery{hub: h, partition: p, path: a.path(), client: c.ns.Client(claims)}
 	l.events = d
 	if err := x.DesiredCapabilities.Symbols(func(sym []byte) { d.metrics = d.metrics || string(sym) == capRuntimeMetrics }); err != nil {
 		delete(s.out, x.Handle)

@@ -41,7 +41,11 @@ func (m *verified) deliver(c *conn) {
 		return
 	}
 	if m.err == nil {
-		c.trusted = true
+		if m.err = c.mayConnect(m.claims); m.err != nil { // once that is answered the connection ends, as the service's does
+			defer c.goodbye(c.amqpError(m.err, m.path))
+		} else {
+			c.trusted = true
+		}
 	}
 	if m.manage != nil {
 		m.manage(m)
@@ -91,6 +95,31 @@ func (l *inLink) tokenPut(m *verified) {
 	c.claims[m.path] = newer(c.claims[m.path], m.claims, c.now)
 	p := reply{code: 202, description: "Accepted"}
 	l.answer(m.replyTo, p.encode(m.id))
+}
+
+// mayConnect tells why who is meant by claims may not use the namespace, if so.
+func (c *conn) mayConnect(claims *auth.Claims) error {
+	client := c.ns.Client(claims)
+	return client.MayConnect()
+}
+
+// changed says that the settings of the namespace have.
+type changed struct{}
+
+// deliver implements posted: it ends the connections of those who may not use the
+// namespace any more.
+func (changed) deliver(c *conn) {
+	if c.over || c.phase != established {
+		return
+	}
+	for path, claims := range c.claims {
+		if err := c.mayConnect(claims); err != nil {
+			c.log.Info("a connection is closed", "reason", err)
+			c.submit()
+			c.goodbye(c.amqpError(err, path))
+			return
+		}
+	}
 }
 
 // newer is the claims that hold for a path after a token was put for it: the

@@ -74,6 +74,7 @@ type conn struct {
 	closing   time.Time // when the last goodbye was said; then all else is dropped
 	draining  bool      // the broker is stopping
 	counted   bool      // in the metrics
+	unwatch   func()    // ends what tells of changes to the namespace
 	lost      bool      // the socket can't be written to
 	over      bool      // the loop has ended
 	reason    string    // why the connection ends
@@ -480,6 +481,9 @@ func (c *conn) drain() {
 func (c *conn) end() {
 	c.submit() // what came before the socket was closed
 	c.endSessions()
+	if c.unwatch != nil {
+		c.unwatch()
+	}
 	if c.counted {
 		c.ns.Disconnect()
 	}

@@ -142,6 +142,9 @@ func (c *conn) open() error {
 		if err != nil {
 			return c.amqpError(err, "")
 		}
+		if err := c.mayConnect(claims); err != nil {
+			return c.amqpError(err, "")
+		}
 		c.claims[""], c.trusted = claims, true
 		c.login = nil
 	}
@@ -155,6 +158,7 @@ func (c *conn) open() error {
 		return c.amqpError(err, "")
 	}
 	c.counted = true
+	c.unwatch = c.ns.Watch(func() { c.post(changed{}) })
 	c.log = c.log.With("container", c.peer.ContainerID)
 	c.log.Debug("connection opened", "hostname", c.peer.Hostname, "namespace", c.ns.Name)
 	return nil

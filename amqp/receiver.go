@@ -43,6 +43,7 @@ type delivery struct {
 	hub       *hub.EventHub
 	partition *hub.Partition
 	path      string
+	client    hub.Client
 	seat      *hub.Receiver
 	metrics   bool // deliveries carry runtime metrics
 	lost      atomic.Pointer[lost]
@@ -278,7 +279,7 @@ func (l *outLink) send() bool {
 			l.wake()
 			return false
 		}
-		if d.sentBytes >= slowAfter && d.hub.Namespace().Limited() {
+		if d.sentBytes >= slowAfter && d.client.Limited() {
 			break
 		}
 	}
@@ -287,11 +288,11 @@ func (l *outLink) send() bool {
 }
 
 // slowAfter is how many bytes a link is sent before its namespace's throughput
-// units, if it has any, are asked.
+// units and its application group, if there are any, are asked.
 const slowAfter = 64 << 10
 
 // account adds what has been sent to the metrics, and has the link wait if it
-// was more than the namespace's throughput units allow.
+// was more than the namespace's throughput units or its application group allow.
 func (l *outLink) account() {
 	d := l.events
 	if d.sentEvents == 0 {
@@ -300,7 +301,7 @@ func (l *outLink) account() {
 	d.hub.Metrics.OutgoingMessages.Add(d.sentEvents)
 	d.hub.Metrics.OutgoingBytes.Add(d.sentBytes)
 	d.hub.Metrics.OutgoingRequests.Add(1)
-	if wait := d.hub.Namespace().Delivered(d.sentBytes, d.sentEvents); wait > 0 {
+	if wait := d.client.Delivered(d.sentBytes, d.sentEvents); wait > 0 {
 		c := l.s.c
 		d.slowed = c.now.Add(wait)
 		c.slowed = append(c.slowed, l)

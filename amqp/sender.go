@@ -46,6 +46,7 @@ type ingest struct {
 	partition *hub.Partition // nil when the broker chooses
 	publisher []byte
 	path      string
+	client    hub.Client
 	// partitions is how many the hub had when the link was attached.
 	partitions int
 	underWay   int // appends
@@ -381,7 +382,7 @@ func (c *conn) append(x *pending) {
 	c.appending++
 	c.unacked += x.bytes
 	c.srv.unacked.Add(x.bytes)
-	x.p.Append(x.batch, x.done)
+	x.l.events.client.Append(x.p, x.batch, x.done)
 }
 
 // deliver settles what an append has stored, or says why it hasn't.

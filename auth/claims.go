@@ -19,6 +19,12 @@ type Grant struct {
 type Claims struct {
 	// Name is the authorization rule's name, or the principal's for a JWT.
 	Name string
+	// Local says that a rule's key was shown or signed with; else a bearer token
+	// was.
+	Local bool
+	// App is the application, by its client id, that a bearer token is of; "" for
+	// all others.
+	App string
 	// Namespace is the one that the caller named; the claims hold there alone.
 	Namespace string
 	// Grants is what is allowed: one grant for a shared access signature or a

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -134,6 +135,7 @@ func (e *entra) verify(ctx context.Context, namespace, token string) (*Claims, e
 	}
 	return &Claims{
 		Name:      t.principal(),
+		App:       t.app(),
 		Namespace: namespace,
 		Grants:    e.grants(namespace, t),
 		Expires:   t.expires(),
@@ -150,7 +152,7 @@ func (e *entra) acceptAny(namespace, token string) (*Claims, error) {
 			return c, nil
 		}
 		if t, err := readJWT(payload); err == nil {
-			c.Name, c.Expires = t.principal(), t.expires()
+			c.Name, c.App, c.Expires = t.principal(), t.app(), t.expires()
 		}
 	}
 	if c.Expired(e.now()) {
@@ -239,6 +241,9 @@ func (t *jwt) expires() time.Time {
 	}
 	return t.Expiry.time()
 }
+
+// app is the client id, as tokens of either version of Entra's endpoint have it.
+func (t *jwt) app() string { return cmp.Or(t.AppID, t.AuthorizedParty) }
 
 // principal is the name for logs: a person's, else a program's.
 func (t *jwt) principal() string {

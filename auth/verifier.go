@@ -96,6 +96,7 @@ func (v *Verifier) verifySAS(namespace, token string) (*Claims, error) {
 	}
 	c := &Claims{
 		Name:        name,
+		Local:       true,
 		Namespace:   namespace,
 		Grants:      []Grant{{Path: t.path, Rights: rule.Rights}},
 		OfNamespace: scope == "",
@@ -123,6 +124,7 @@ func (v *Verifier) VerifyKey(namespace, hub, name, key string) (*Claims, error) 
 	}
 	return &Claims{
 		Name:        name,
+		Local:       true,
 		Namespace:   namespace,
 		Grants:      []Grant{{Path: hub, Rights: rule.Rights}},
 		OfNamespace: scope == "",

@@ -15,6 +15,11 @@ func (t Throughput) Admit(bytes, events int64) time.Duration { return t.t.admit(
 
 func (n *Namespaces) Pressures() chan pressure { return n.pressures }
 
-func (p *Partition) Admit(b *event.Batch) error { return p.admit(int64(b.Size()), int64(b.Count)) }
+func (p *Partition) Admit(b *event.Batch) error { return p.admit(int64(b.Size()), int64(b.Count), nil) }
+
+// AdmitFrom is what an append by a client asks first.
+func (p *Partition) AdmitFrom(c *Client, b *event.Batch) error {
+	return p.admit(int64(b.Size()), int64(b.Count), c.governedBy())
+}
 
 func (n *Namespaces) Sample() { n.sample() }

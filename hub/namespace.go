@@ -29,6 +29,9 @@ type Namespace struct {
 
 	mu   sync.RWMutex
 	hubs map[string]*EventHub // by lower-case name
+
+	watching sync.Mutex
+	watchers map[*func()]struct{}
 }
 
 // NamespaceSettings are what can be changed of a namespace.
@@ -48,6 +51,8 @@ type NamespaceSettings struct {
 	// with the service.
 	DenyByDefault bool     `json:"denyByDefault,omitempty"`
 	IPRules       []string `json:"ipRules,omitempty"`
+	// ApplicationGroups govern clients.
+	ApplicationGroups []ApplicationGroup `json:"applicationGroups,omitempty"`
 	// Resource is what resource managers keep with a namespace.
 	Resource Resource `json:"resource,omitzero"`
 }
@@ -76,6 +81,7 @@ type namespaceState struct {
 	record  namespaceRecord
 	quotas  Quotas
 	allowed []netip.Prefix // by IPRules
+	groups  map[securityContext]*governed
 }
 
 func (n *Namespaces) newNamespace(r *namespaceRecord) *Namespace {
@@ -93,7 +99,13 @@ func (ns *Namespace) set(r *namespaceRecord) {
 		ns.all.log.Error("the IP rules of a namespace can't be read: nobody may connect", "namespace", r.Name, "error", err)
 		r.DenyByDefault = true
 	}
-	ns.state.Store(&namespaceState{*r, q, allowed})
+	next := &namespaceState{*r, q, allowed, nil}
+	if old := ns.state.Load(); old != nil {
+		next.groups = old.groups
+	}
+	next.groups = ns.govern(r.ApplicationGroups, next.groups)
+	ns.state.Store(next)
+	defer ns.tell()
 	if !q.Throughput {
 		ns.throughput.Store(nil)
 		return
@@ -113,7 +125,7 @@ func (s NamespaceSettings) withDefaults() NamespaceSettings {
 	if s.Capacity == 0 {
 		s.Capacity = 1
 	}
-	s.Rules, s.IPRules = slices.Clone(s.Rules), slices.Clone(s.IPRules)
+	s.Rules, s.IPRules, s.ApplicationGroups = slices.Clone(s.Rules), slices.Clone(s.IPRules), slices.Clone(s.ApplicationGroups)
 	return s
 }
 
@@ -157,6 +169,9 @@ func checkSettings(namespace string, s *NamespaceSettings) error {
 	if _, err := readIPRules(namespace, s); err != nil {
 		return err
 	}
+	if err := checkGroups(namespace, s); err != nil {
+		return err
+	}
 	if !s.AutoInflate {
 		return nil
 	}
@@ -187,6 +202,31 @@ func (ns *Namespace) Updated() time.Time {
 // Ended is closed when the namespace is deleted.
 func (ns *Namespace) Ended() <-chan struct{} { return ns.ended }
 
+// Watch has fn be called after each change of the settings, until stop is called.
+// fn must not block. One call may still be under way when stop returns.
+func (ns *Namespace) Watch(fn func()) (stop func()) {
+	key := &fn
+	ns.watching.Lock()
+	defer ns.watching.Unlock()
+	if ns.watchers == nil {
+		ns.watchers = map[*func()]struct{}{}
+	}
+	ns.watchers[key] = struct{}{}
+	return func() {
+		ns.watching.Lock()
+		defer ns.watching.Unlock()
+		delete(ns.watchers, key)
+	}
+}
+
+func (ns *Namespace) tell() {
+	ns.watching.Lock()
+	defer ns.watching.Unlock()
+	for fn := range ns.watchers {
+		(*fn)()
+	}
+}
+
 // Update changes the settings, durably. change gets a copy to alter.
 func (ns *Namespace) Update(ctx context.Context, change func(*NamespaceSettings) error) error {
 	n := ns.all
@@ -204,7 +244,7 @@ func (ns *Namespace) update(ctx context.Context, change func(*NamespaceSettings)
 	default:
 	}
 	r := ns.state.Load().record
-	r.Rules, r.IPRules = slices.Clone(r.Rules), slices.Clone(r.IPRules)
+	r.Rules, r.IPRules, r.ApplicationGroups = slices.Clone(r.Rules), slices.Clone(r.IPRules), slices.Clone(r.ApplicationGroups)
 	if err := change(&r.NamespaceSettings); err != nil {
 		return err
 	}

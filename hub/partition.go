@@ -104,11 +104,14 @@ func (a *appending) finish(err error) {
 // the hub's status (Disabled) or its namespace's throughput units (Busy). An
 // error is an *Error. b is the partition's until then; afterwards the caller
 // releases it.
-func (p *Partition) Append(b *event.Batch, done func(error)) {
+func (p *Partition) Append(b *event.Batch, done func(error)) { p.append(b, nil, done) }
+
+// append is Append by a client of an application group, if that isn't nil.
+func (p *Partition) append(b *event.Batch, by *governed, done func(error)) {
 	a := newAppending()
 	a.p, a.b, a.done, a.bytes = p, b, done, int64(b.Size())
 	p.hub.Metrics.IncomingRequests.Add(1)
-	if err := p.admit(a.bytes, int64(b.Count)); err != nil {
+	if err := p.admit(a.bytes, int64(b.Count), by); err != nil {
 		a.finish(err)
 		return
 	}
@@ -133,13 +136,18 @@ func (p *Partition) Append(b *event.Batch, done func(error)) {
 }
 
 // admit tells why a batch is not taken, if it isn't.
-func (p *Partition) admit(bytes, events int64) error {
+func (p *Partition) admit(bytes, events int64, by *governed) error {
 	h := p.hub
 	if h.shut.Load()&shutToSend != 0 {
 		return h.disabled()
 	}
 	if f := h.fault.Load(); f != nil {
 		if err := f.refused(h); err != nil {
+			return err
+		}
+	}
+	if by != nil { // no tier has both application groups and throughput units
+		if err := by.admit(bytes, events); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/millrace/millrace/auth"
 	"github.com/millrace/millrace/hub"
 	"github.com/millrace/millrace/store/storetest"
 )
@@ -155,28 +156,31 @@ func wait(t *testing.T, done func() bool) {
 	t.Fatal("it does not come about")
 }
 
-// BenchmarkAdmit is what a namespace's units cost an append.
+// BenchmarkAdmit is what a namespace's units, and its application groups, cost an
+// append.
 func BenchmarkAdmit(b *testing.B) {
 	w := newWorld(b)
-	for _, on := range []bool{false, true} {
-		tier := hub.Premium
-		name := "off"
-		if on {
-			tier, name = hub.Standard, "on"
-		}
-		if err := w.ns.Update(b.Context(), setTier(tier, 1)); err != nil {
+	h := w.hub("orders", 1, hub.Settings{})
+	c := w.ns.Client(&auth.Claims{Name: "r", Local: true, OfNamespace: true})
+	group := hub.ApplicationGroup{Name: "g", Identifier: "SASKeyName=r", Policies: []hub.ThrottlingPolicy{
+		{Name: "a", Metric: hub.IncomingMessages, Limit: hub.MaxPolicyLimit}, {Name: "b", Metric: hub.IncomingBytes, Limit: hub.MaxPolicyLimit}}}
+	for _, bench := range []struct {
+		name   string
+		tier   hub.Tier
+		groups []hub.ApplicationGroup
+	}{{"off", hub.Premium, nil}, {"units", hub.Standard, nil}, {"group", hub.Premium, []hub.ApplicationGroup{group}}} {
+		if err := w.ns.Update(b.Context(), func(s *hub.NamespaceSettings) error {
+			s.Tier, s.Capacity, s.ApplicationGroups = bench.tier, 1, bench.groups
+			return nil
+		}); err != nil {
 			b.Fatal(err)
 		}
-		h, err := w.ns.EventHub("orders")
-		if err != nil {
-			h = w.hub("orders", 1, hub.Settings{})
-		}
 		batch := storetest.Batch(1, "x")
-		b.Run(name, func(b *testing.B) {
+		b.Run(bench.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				w.now.Add(10)
-				if err := h.At(0).Admit(batch); err != nil {
+				if err := h.At(0).AdmitFrom(&c, batch); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -140,6 +140,8 @@ func makeARMRoutes() map[string]armMethods {
 		"namespaces/*":                              item((*armCall).showNamespace, (*armCall).putNamespace, (*armCall).deleteNamespace),
 		"namespaces/*/networkrulesets":              get((*armCall).listNetworkRules),
 		"namespaces/*/networkrulesets/*":            item((*armCall).showNetworkRules, (*armCall).putNetworkRules, nil),
+		"namespaces/*/applicationgroups":            get((*armCall).listApplicationGroups),
+		"namespaces/*/applicationgroups/*":          item((*armCall).showApplicationGroup, (*armCall).putApplicationGroup, (*armCall).deleteApplicationGroup),
 		"namespaces/*/eventhubs":                    get((*armCall).listHubs),
 		"namespaces/*/eventhubs/*":                  item((*armCall).showHub, (*armCall).putHub, (*armCall).deleteHub),
 		"namespaces/*/eventhubs/*/consumergroups":   get((*armCall).listGroups),

@@ -26,6 +26,8 @@ const (
 	typeHubRule       = provider + "/namespaces/eventhubs/authorizationrules"
 	typeNamespaceRule = provider + "/Namespaces/AuthorizationRules"
 	typeNetworkRules  = provider + "/Namespaces/NetworkRuleSets"
+
+	typeApplicationGroup = provider + "/Namespaces/ApplicationGroups"
 )
 
 type armHubProperties struct {

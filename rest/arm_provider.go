@@ -128,10 +128,9 @@ type absentKind struct {
 }
 
 var absentKinds = map[string]absentKind{
-	"clusters":                                            {"Cluster", "There are no clusters; the sku Dedicated has the quotas of one."},
-	"availableclusterregions":                             {"Cluster", "There are no clusters; the sku Dedicated has the quotas of one."},
-	"namespaces/*/applicationgroups":                      {"ApplicationGroups", "There are no application groups yet."},
-	"namespaces/*/disasterrecoveryconfigs":                {"DisasterRecovery", "Namespaces have no aliases."},
+	"clusters":                             {"Cluster", "There are no clusters; the sku Dedicated has the quotas of one."},
+	"availableclusterregions":              {"Cluster", "There are no clusters; the sku Dedicated has the quotas of one."},
+	"namespaces/*/disasterrecoveryconfigs": {"DisasterRecovery", "Namespaces have no aliases."},
 	"namespaces/*/networksecurityperimeterconfigurations": {"NetworkSecurityPerimeter", "There are no network security perimeters."},
 	"namespaces/*/privateendpointconnections":             {"PrivateEndpoint", "There are no private endpoints."},
 	"namespaces/*/privatelinkresources":                   {"PrivateEndpoint", "There are no private endpoints."},

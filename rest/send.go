@@ -79,7 +79,7 @@ func (t *target) path() string {
 
 // send stores what the request brings, and answers when it is durable.
 func (c *call) send() error {
-	denied := c.maySend()
+	client, denied := c.maySend()
 	h, err := c.ns.EventHub(c.target.hub)
 	if denied != nil { // who may not send does not learn what there is
 		if err == nil && errors.As(denied, new(*auth.Error)) {
@@ -90,7 +90,7 @@ func (c *call) send() error {
 	if err != nil {
 		return err
 	}
-	in := &intake{hub: h, limit: c.ns.Quotas().Publication}
+	in := &intake{hub: h, client: client, limit: c.ns.Quotas().Publication}
 	defer func() { c.s.held.Add(-in.held) }()
 	if err := c.prepare(in); err != nil {
 		in.b.Reset()
@@ -111,22 +111,27 @@ func (c *call) send() error {
 
 // maySend checks the request's token. It may be signed for the address itself:
 // azure-servicebus 0.21, the Python client with send_event, does so.
-func (c *call) maySend() error {
+func (c *call) maySend() (hub.Client, error) {
 	claims, err := c.verify()
+	client := c.ns.Client(claims)
 	if err != nil {
-		return err
+		return client, err
 	}
 	now := c.s.o.Now()
 	err = claims.Check(auth.Send, c.target.path(), now)
 	if err != nil && claims.Allows(auth.Send, c.target.path()+"/messages", now) {
-		return nil
+		err = nil
 	}
-	return err
+	if err == nil {
+		err = client.MayConnect()
+	}
+	return client, err
 }
 
 // intake is what one request brings: an append in the making.
 type intake struct {
 	hub       *hub.EventHub
+	client    hub.Client
 	partition *hub.Partition // nil when the broker chooses
 	publisher []byte
 	limit     int // of the request and of its events, in bytes
@@ -340,7 +345,7 @@ func (in *intake) store(ctx context.Context) error {
 	defer cancel()
 	b := in.b.Batch()
 	done := make(chan error, 1)
-	in.route().Append(b, func(err error) {
+	in.client.Append(in.route(), b, func(err error) {
 		b.Release()
 		done <- err
 	})

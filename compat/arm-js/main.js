@@ -125,7 +125,12 @@ const cases = {
     has(await c.namespaces.checkNameAvailability({ name: "not-there-yet" }), { nameAvailable: true });
     assert.ok((await names(c.operations.list())).length >= 10);
     has(await c.namespaces.getNetworkRuleSet(group, "localhost"), { defaultAction: "Allow", ipRules: [], publicNetworkAccess: "Enabled" });
-    assert.deepEqual(await names(c.applicationGroupOperations.listByNamespace(group, "localhost")), []);
+    const groups = c.applicationGroupOperations;
+    assert.deepEqual(await names(groups.listByNamespace(group, "localhost")), []);
+    const policies = [{ type: "ThrottlingPolicy", name: "p", metricId: "OutgoingBytes", rateLimitThreshold: 2048 }];
+    await groups.createOrUpdateApplicationGroup(group, "localhost", "script", { clientAppGroupIdentifier: "AADAppID=script", policies });
+    has(await groups.get(group, "localhost", "script"), { name: "script", isEnabled: true, clientAppGroupIdentifier: "AADAppID=script", policies });
+    await groups.delete(group, "localhost", "script");
     assert.deepEqual(await names(c.disasterRecoveryConfigs.list(group, "localhost")), []);
   },
 

@@ -136,6 +136,13 @@ def others(c):
     rules = c.namespaces.get_network_rule_set(GROUP, "localhost")
     equal((rules.default_action, rules.ip_rules, rules.public_network_access), ("Allow", [], "Enabled"))
     equal(list(c.application_group.list_by_namespace(GROUP, "localhost")), [])
+    policy = {"type": "ThrottlingPolicy", "name": "p", "metricId": "OutgoingBytes", "rateLimitThreshold": 2048}
+    want = {"properties": {"clientAppGroupIdentifier": "AADAppID=snake", "isEnabled": False, "policies": [policy]}}
+    c.application_group.create_or_update_application_group(GROUP, "localhost", "snake", want)
+    made = c.application_group.get(GROUP, "localhost", "snake")
+    equal((made.client_app_group_identifier, made.is_enabled), ("AADAppID=snake", False))
+    equal([(p.name, p.metric_id, p.rate_limit_threshold) for p in made.policies], [("p", "OutgoingBytes", 2048)])
+    c.application_group.delete(GROUP, "localhost", "snake")
     equal(list(c.disaster_recovery_configs.list(GROUP, "localhost")), [])
 
 
