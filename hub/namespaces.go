@@ -26,6 +26,8 @@ type Options struct {
 	// Rules are authorization rules that hold in every namespace, and are not
 	// stored: the development key, or the keys of the data folder.
 	Rules []Rule
+	// Capturer captures events; nil means that hubs can't be captured.
+	Capturer Capturer
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Logger; nil means none.
