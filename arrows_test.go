@@ -25,7 +25,7 @@ var arrows = map[string][]string{
 		"rest", "schema", "blob", "capture", "admin", "admin/ui",
 	},
 	"cmd/millrace": {
-		".", "admin", "auth", "capture", "capture/row", "once", "once/redisledger",
+		".", "admin", "auth", "capture", "capture/avro", "capture/row", "once", "once/redisledger",
 		"once/sqlledger",
 	},
 	"amqp":             {"hub", "auth", "amqp/message", "amqp/wire", "event"},
@@ -35,7 +35,8 @@ var arrows = map[string][]string{
 	"admin/ui":         {},
 	"blob":             {"auth", "store"},
 	"schema":           {"store"},
-	"capture":          {"capture/row", "hub", "amqp/message", "store", "event"},
+	"capture":          {"capture/avro", "capture/row", "hub", "amqp/message", "store", "event"},
+	"capture/avro":     {"capture/row", "event"},
 	"capture/row":      {"amqp/message", "amqp/wire", "event"},
 	"hub":              {"auth", "store", "event"},
 	"store/segment":    {"store", "event"},
