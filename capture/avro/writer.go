@@ -110,6 +110,21 @@ func NewWriter(w io.Writer, opts Options) *Writer {
 	return wr
 }
 
+// Reset makes the writer one that goes on with a file to which the blocks of so
+// many events have been written, or begins one if there are none; it keeps its
+// memory. Size then counts from there.
+func (w *Writer) Reset(to io.Writer, opts Options, events int64) {
+	buf := w.buf
+	*w = *NewWriter(to, opts)
+	w.events, w.begun = events, events > 0
+	if buf != nil {
+		w.buf = buf[:headRoom]
+	}
+}
+
+// Held is how many events have been added since the last whole block was written.
+func (w *Writer) Held() int64 { return w.count }
+
 // Size is how many bytes have been written so far; after Close, the file's size.
 func (w *Writer) Size() int64 { return w.size }
 
@@ -173,7 +188,6 @@ func (w *Writer) Close() error {
 		return w.err
 	}
 	w.err = errClosed
-	w.buf = nil
 	return nil
 }
 
