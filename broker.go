@@ -120,7 +120,7 @@ func (b *Broker) open(ctx context.Context) error {
 	if err := b.openHubs(ctx); err != nil {
 		return err
 	}
-	book := newRuleBook(b.hubs, b.o.Namespaces, b.public)
+	book := &ruleBook{b.hubs, b.public}
 	verifier, err := auth.NewVerifier(auth.Options{Keys: book, Entra: b.o.Entra, Now: b.o.Now})
 	if err != nil {
 		return err
@@ -198,7 +198,7 @@ func (b *Broker) openHubs(ctx context.Context) error {
 	var err error
 	b.hubs, err = hub.Open(ctx, hub.Options{
 		Store: b.store, Codecs: map[event.Encoding]event.Codec{event.EncodingAMQP: message.Codec{}},
-		Rules: []hub.Rule{b.keys.rule()}, Now: b.o.Now, Logger: b.log.With("part", "hub"),
+		Rules: []hub.Rule{b.keys.rule()}, Configured: configured(b.o.Namespaces), Now: b.o.Now, Logger: b.log.With("part", "hub"),
 	})
 	if err != nil {
 		return err

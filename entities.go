@@ -53,10 +53,10 @@ func makeEntities(ctx context.Context, all *hub.Namespaces, spaces []Namespace) 
 // findTwins refuses hubs that are asked for twice.
 func findTwins(spaces []Namespace) error {
 	var errs []error
-	first := map[string]EventHub{}
+	first := map[[2]string]EventHub{}
 	for _, ns := range spaces {
 		for _, h := range ns.Hubs {
-			key := ruleKey(ns.Name, h.Name)
+			key := [2]string{strings.ToLower(ns.Name), strings.ToLower(h.Name)}
 			if before, twice := first[key]; twice {
 				errs = append(errs, fmt.Errorf("%sthe event hub %s is there already, as %s", h.at, h.Name, before.Name))
 			}

@@ -172,6 +172,9 @@ type Rule struct {
 	Rights    string `json:"rights"`
 	Primary   string `json:"primary,omitempty"`
 	Secondary string `json:"secondary,omitempty"`
+	// Configured says that the rule stands in the broker's configuration file, which
+	// alone can change it. In a request it means nothing.
+	Configured bool `json:"configured,omitempty"`
 }
 
 // The keys of a rule.

@@ -26,6 +26,10 @@ type Options struct {
 	// Rules are authorization rules that hold in every namespace, and are not
 	// stored: the development key, or the keys of the data folder.
 	Rules []Rule
+	// Configured are authorization rules that stand in a configuration: they hold
+	// before stored ones of the same name, for as long as they stand there, and are
+	// not stored. Names are in any case.
+	Configured []RulesOf
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Logger; nil means none.
@@ -42,9 +46,10 @@ type Namespaces struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	started   time.Time
-	pressures chan pressure
-	changing  sync.Mutex // serialises changes to entities
+	started    time.Time
+	pressures  chan pressure
+	changing   sync.Mutex // serialises changes to entities
+	configured map[ruleOwner][]Rule
 
 	metering sync.Mutex
 	meters   map[*Namespace]*meter
@@ -74,6 +79,7 @@ func Open(ctx context.Context, o Options) (*Namespaces, error) {
 	}
 	n := &Namespaces{o: o, meta: o.Store.Meta(), log: o.Logger, started: o.Now(), pressures: make(chan pressure, 8),
 		meters: map[*Namespace]*meter{}, byName: map[string]*Namespace{}}
+	n.configured = configuredRules(&n.o)
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := n.load(ctx); err != nil {
 		n.cancel()
@@ -225,21 +231,15 @@ func (n *Namespaces) Close() {
 // Rule implements auth.Keys.
 func (n *Namespaces) Rule(namespace, hub, name string) (auth.Rule, bool) {
 	ns := n.Lookup(namespace)
-	var rules []Rule
-	if hub == "" {
-		rules = ns.Settings().Rules
-	} else if h, err := ns.EventHub(hub); err == nil {
-		rules = h.Settings().Rules
-	}
-	if hub == "" {
-		rules = append(rules[:len(rules):len(rules)], n.o.Rules...)
-	}
-	for _, r := range rules {
-		if strings.EqualFold(r.Name, name) {
-			return auth.Rule{Rights: r.Rights, Primary: r.Primary, Secondary: r.Secondary}, true
+	set := ns.Rules()
+	if hub != "" {
+		set = RuleSet{configured: ns.configured(hub), stored: func() []Rule { return nil }}
+		if h, err := ns.EventHub(hub); err == nil {
+			set = h.Rules()
 		}
 	}
-	return auth.Rule{}, false
+	r, ok := set.lookup(name)
+	return auth.Rule{Rights: r.Rights, Primary: r.Primary, Secondary: r.Secondary}, ok
 }
 
 // checkName holds names to what the service allows: letters, digits and

@@ -30,8 +30,8 @@ type manager struct {
 // inGroup is where the resources of the tests are.
 const inGroup = "/subscriptions/s1/resourceGroups/g1/providers/Microsoft.EventHub/"
 
-func newManager(t testing.TB) *manager {
-	w := newWorld(t)
+func newManager(t testing.TB, configured ...hub.RulesOf) *manager {
+	w := newWorldAt(t, nil, configured...)
 	srv := httptest.NewServer(w.anyToken())
 	t.Cleanup(srv.Close)
 	return &manager{w, srv.URL}
@@ -313,6 +313,34 @@ func TestARMRules(t *testing.T) {
 	b, _ := io.ReadAll(resp.Body)
 	if want := `"primaryConnectionString":"Endpoint=sb://localhost.example:5671/;SharedAccessKeyName=root;SharedAccessKey=root key"`; !strings.Contains(string(b), want) {
 		t.Errorf("%s", b)
+	}
+}
+
+// TestARMConfiguredRules: the rules of a configuration are listed, and are its to
+// change.
+func TestARMConfiguredRules(t *testing.T) {
+	m := newManager(t, hub.RulesOf{Rules: []hub.Rule{{Name: "fixed", Rights: auth.Send, Primary: "f"}}},
+		hub.RulesOf{Hub: "trial", Rules: []hub.Rule{{Name: "fixed", Rights: auth.Listen, Primary: "t"}}})
+	for on, right := range map[string]string{"namespaces/localhost": "Send", "namespaces/localhost/eventhubs/trial": "Listen"} {
+		rule := on + "/authorizationRules/fixed"
+		if got := m.must("GET", on+"/authorizationRules", "").names(); !strings.Contains(got, "fixed") {
+			t.Errorf("%s: %s", on, got)
+		}
+		m.shows(m.must("GET", rule, ""), map[string]any{"properties.rights": []any{right}})
+		m.shows(m.must("PUT", rule, `{"properties":{"rights":["`+right+`"]}}`), map[string]any{"properties.rights": []any{right}})
+		if m.must("POST", rule+"/listKeys", "")["primaryKey"] == nil {
+			t.Errorf("%s has no key", rule)
+		}
+		for _, c := range [][3]string{
+			{"PUT", rule, `{"properties":{"rights":["Listen","Send"]}}`},
+			{"DELETE", rule, ""},
+			{"POST", rule + "/regenerateKeys", `{"keyType":"SecondaryKey"}`},
+		} {
+			status, d, _ := m.ask(c[0], c[1], c[2])
+			if text := fmt.Sprint(d.at("error.message")); status != http.StatusBadRequest || d.at("error.code") != "BadRequest" || !strings.Contains(text, "configuration file, which alone can change it") {
+				t.Errorf("%s %s: %d %v", c[0], c[1], status, d)
+			}
+		}
 	}
 }
 

@@ -520,6 +520,40 @@ func TestGroups(t *testing.T) {
 	}
 }
 
+// TestConfiguredRulesInEntries: the rules that a configuration has for a hub are in
+// its description, which can be sent back, but not without them.
+func TestConfiguredRulesInEntries(t *testing.T) {
+	w := newWorldAt(t, nil, hub.RulesOf{Hub: "trial", Rules: []hub.Rule{{Name: "fixed", Rights: auth.Listen, Primary: "f"}}},
+		hub.RulesOf{Hub: "new", Rules: []hub.Rule{{Name: "fixed", Rights: auth.Listen, Primary: "n"}}})
+	rule := func(rights, key string) string {
+		return hubBody("<AuthorizationRules>" + accessRule("fixed", rights, "<PrimaryKey>"+key+"</PrimaryKey>") + accessRule("mine", "Send", "") + "</AuthorizationRules>")
+	}
+	if e := w.entry("GET", "/trial", "", as("root"), 200); len(e.Hub.Rules) != 1 || e.Hub.Rules[0].KeyName != "fixed" || e.Hub.Rules[0].PrimaryKey != "f" {
+		t.Errorf("%+v", e.Hub.Rules)
+	}
+	if e := w.entry("PUT", "/trial", rule("Listen", "f"), withMatch(as("root")), 200); len(e.Hub.Rules) != 2 {
+		t.Errorf("%+v", e.Hub.Rules)
+	}
+	if s := w.hub.Settings(); len(s.Rules) != 1 || s.Rules[0].Name != "mine" {
+		t.Errorf("stored: %+v", s.Rules)
+	}
+	for what, body := range map[string]string{
+		"other rights":  rule("Send", "f"),
+		"another key":   rule("Listen", "g"),
+		"without it":    hubBody("<AuthorizationRules>" + accessRule("mine", "Send", "") + "</AuthorizationRules>"),
+		"without rules": hubBody("<AuthorizationRules></AuthorizationRules>"),
+	} {
+		if r := w.do("PUT", "/trial", strings.NewReader(body), withMatch(as("root"))); r.status != http.StatusForbidden || !strings.Contains(r.Detail, "configuration file") {
+			t.Errorf("%s: %d %s", what, r.status, r.Detail)
+		}
+	}
+	// Who says nothing of rules changes none; a new hub need not name them.
+	w.entry("PUT", "/trial", hubBody("<MessageRetentionInDays>2</MessageRetentionInDays>"), withMatch(as("root")), 200)
+	if e := w.entry("PUT", "/new", hubBody("<PartitionCount>1</PartitionCount>"), as("root"), 201); len(e.Hub.Rules) != 1 || e.Hub.Rules[0].PrimaryKey != "n" {
+		t.Errorf("%+v", e.Hub.Rules)
+	}
+}
+
 func TestPartitionDescriptions(t *testing.T) {
 	w := newWorld(t)
 	e := w.entry("GET", "/trial/partitions/1", "", as("reader"), 200)
