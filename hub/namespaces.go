@@ -53,6 +53,7 @@ type Namespaces struct {
 
 	metering sync.Mutex
 	meters   map[*Namespace]*meter
+	rated    time.Duration // when partitions were last rated
 
 	mu     sync.RWMutex
 	byName map[string]*Namespace // by lower-case name

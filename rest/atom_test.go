@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -68,6 +69,7 @@ type groupXML struct {
 
 type partitionXML struct {
 	SizeInBytes, BeginSequenceNumber, EndSequenceNumber int64
+	IncomingBytesPerSecond, OutgoingBytesPerSecond      int64
 	LastEnqueuedOffset                                  string
 	LastEnqueuedTimeUtc                                 time.Time
 }
@@ -517,6 +519,32 @@ func TestGroups(t *testing.T) {
 	}
 	if err := <-gone; err == nil || !strings.Contains(err.Error(), "billing") {
 		t.Error(err)
+	}
+}
+
+// TestPartitionRates: what comes and goes each second is that of its partition.
+func TestPartitionRates(t *testing.T) {
+	var passed atomic.Int64
+	start := time.Now()
+	w := newWorldAt(t, func() time.Time { return start.Add(time.Duration(passed.Load())) })
+	w.accepted(w.post("/trial/partitions/1/messages", strings.Repeat("x", 50_000), nil))
+	w.hub.At(1).Delivered(20_000)
+	w.hub.Metrics.OutgoingBytes.Add(20_000)
+	passed.Add(int64(5 * time.Second))
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		p := w.entry("GET", "/trial/partitions/1", "", as("reader"), 200).Partition
+		if p.IncomingBytesPerSecond > 0 {
+			if in, out := p.IncomingBytesPerSecond, p.OutgoingBytesPerSecond; in < 10_000 || in > 10_100 || out != 4000 {
+				t.Errorf("%d in, %d out", in, out)
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("no rate is ever shown")
+		}
+	}
+	if p := w.entry("GET", "/trial/partitions/0", "", as("reader"), 200).Partition; p.IncomingBytesPerSecond != 0 || p.OutgoingBytesPerSecond != 0 {
+		t.Errorf("the other partition: %+v", p)
 	}
 }
 

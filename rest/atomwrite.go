@@ -226,12 +226,13 @@ func (m *managing) listGroups(h *hub.EventHub) error {
 func (m *managing) partitionEntry(p *hub.Partition) (entry, error) {
 	info, err := p.Info(m.Context())
 	h := p.Hub()
+	in, out := p.Rates()
 	return entry{title: strconv.Itoa(p.Index()), published: h.Created, updated: h.Created, kind: "PartitionDescription", content: func(w *writer) {
 		w.number("SizeInBytes", info.Bytes)
 		w.number("BeginSequenceNumber", int64(info.First))
 		w.number("EndSequenceNumber", int64(info.Last()))
-		w.number("IncomingBytesPerSecond", 0)
-		w.number("OutgoingBytesPerSecond", 0)
+		w.number("IncomingBytesPerSecond", in)
+		w.number("OutgoingBytesPerSecond", out)
 		w.number("LastEnqueuedOffset", int64(info.Last()))
 		w.instant("LastEnqueuedTimeUtc", info.LastEnqueued)
 	}}, err
