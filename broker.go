@@ -132,6 +132,7 @@ func (b *Broker) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("the Blob service can't be opened: %w", err)
 	}
+	b.watchLocalAuth()
 	b.amqp = amqp.NewServer(amqp.Options{Namespaces: b.hubs, Verifier: verifier, Logger: b.log.With("server", "amqp"), Now: b.o.Now})
 	b.web = b.newWebServers(verifier, cert)
 	b.endpoints = b.describe()
@@ -192,6 +193,22 @@ func (b *Broker) openStore(ctx context.Context) error {
 		return fmt.Errorf("%w; give the folder to the user that runs the broker, or choose another one with --data", err)
 	}
 	return err
+}
+
+// watchLocalAuth warns of namespaces that nobody can connect to, now or later.
+func (b *Broker) watchLocalAuth() {
+	if b.o.Entra.AcceptAny || b.o.Entra.Issuer != "" {
+		return
+	}
+	warn := func(ns *hub.Namespace) {
+		b.log.Warn("local authentication is disabled for a namespace, and the broker takes no Entra tokens (--entra): nobody can connect to it", "namespace", ns.Name)
+	}
+	for _, ns := range b.hubs.All() {
+		if ns.LocalAuthDisabled() {
+			warn(ns)
+		}
+	}
+	b.hubs.OnLocalAuthDisabled(warn)
 }
 
 func (b *Broker) openHubs(ctx context.Context) error {

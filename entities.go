@@ -118,6 +118,9 @@ func (n *Namespace) change(s *hub.NamespaceSettings) bool {
 	if n.MaximumCapacity != 0 {
 		s.MaximumCapacity = n.MaximumCapacity
 	}
+	if n.DisableLocalAuth != nil {
+		s.DisableLocalAuth = *n.DisableLocalAuth
+	}
 	switch {
 	case n.Capacity == 0:
 	case s.AutoInflate && s.Tier == before.Tier:
@@ -125,7 +128,8 @@ func (n *Namespace) change(s *hub.NamespaceSettings) bool {
 	default:
 		s.Capacity = n.Capacity
 	}
-	return s.Tier != before.Tier || s.Capacity != before.Capacity || s.AutoInflate != before.AutoInflate || s.MaximumCapacity != before.MaximumCapacity
+	return s.Tier != before.Tier || s.Capacity != before.Capacity || s.AutoInflate != before.AutoInflate || s.MaximumCapacity != before.MaximumCapacity ||
+		s.DisableLocalAuth != before.DisableLocalAuth
 }
 
 func makeHub(ctx context.Context, ns *hub.Namespace, want EventHub) error {

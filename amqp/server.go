@@ -89,8 +89,24 @@ func NewServer(o Options) *Server {
 	if o.AuthTimeout == 0 {
 		o.AuthTimeout = 2 * time.Minute
 	}
-	return &Server{o: o, log: o.Logger, tracker: newTracker(), conns: map[*conn]struct{}{}}
+	s := &Server{o: o, log: o.Logger, tracker: newTracker(), conns: map[*conn]struct{}{}}
+	o.Namespaces.OnLocalAuthDisabled(s.wake)
+	return s
 }
+
+// wake has every connection look at its namespace's settings now, and not when
+// something happens to it.
+func (s *Server) wake(*hub.Namespace) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.post(wakened{})
+	}
+}
+
+type wakened struct{}
+
+func (wakened) deliver(c *conn) { c.checkKeys() }
 
 // Serve accepts connections until the listener is closed, and then returns nil.
 func (s *Server) Serve(ln net.Listener) error {

@@ -28,6 +28,9 @@ type Claims struct {
 	// hub, even if the signature is for a path below: who may change the
 	// namespace can sign for a hub that is still to be made.
 	OfNamespace bool
+	// Local says that a rule's key, or what one has signed, brought the claims:
+	// local authentication, which a namespace may disable.
+	Local bool
 	// Expires is when the claims end; zero for never.
 	Expires time.Time
 

@@ -50,6 +50,7 @@ type Namespaces struct {
 	pressures  chan pressure
 	changing   sync.Mutex // serialises changes to entities
 	configured map[ruleOwner][]Rule
+	localAuth  []func(*Namespace)
 
 	metering sync.Mutex
 	meters   map[*Namespace]*meter
@@ -161,7 +162,9 @@ func (n *Namespaces) Create(ctx context.Context, name string, s NamespaceSetting
 	if err := n.putNamespace(ctx, r, 0); err != nil {
 		return nil, fmt.Errorf("create namespace %s: %w", name, err)
 	}
-	return n.add(r), nil
+	ns := n.add(r)
+	ns.tellLocalAuth()
+	return ns, nil
 }
 
 // now is the current time in whole milliseconds, the resolution of all that is
@@ -241,6 +244,24 @@ func (n *Namespaces) Rule(namespace, hub, name string) (auth.Rule, bool) {
 	}
 	r, ok := set.lookup(name)
 	return auth.Rule{Rights: r.Rights, Primary: r.Primary, Secondary: r.Secondary}, ok
+}
+
+// IsOwn tells whether a rule of a namespace has the name of one of Options.Rules:
+// it is the broker's own then, whose key whoever runs the broker has.
+func (n *Namespaces) IsOwn(rule string) bool { return indexRule(n.o.Rules, rule) >= 0 }
+
+// LocalAuthDisabled implements auth.Keys.
+func (n *Namespaces) LocalAuthDisabled(namespace string) bool {
+	return n.Lookup(namespace).LocalAuthDisabled()
+}
+
+// OnLocalAuthDisabled has fn be called whenever a namespace has just had its local
+// authentication disabled, or was made so: what keys have opened is to be closed.
+// fn must not block.
+func (n *Namespaces) OnLocalAuthDisabled(fn func(*Namespace)) {
+	n.changing.Lock()
+	defer n.changing.Unlock()
+	n.localAuth = append(n.localAuth, fn)
 }
 
 // checkName holds names to what the service allows: letters, digits and

@@ -172,3 +172,43 @@ func TestConfiguredRules(t *testing.T) {
 		t.Error("a rule outlives the configuration")
 	}
 }
+
+// TestLocalAuth: who asks is told, whoever listens hears of it once, and it lasts.
+func TestLocalAuth(t *testing.T) {
+	w, ctx := newWorld(t), t.Context()
+	other, err := w.all.Create(ctx, "other", hub.NamespaceSettings{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var heard []string
+	w.all.OnLocalAuthDisabled(func(ns *hub.Namespace) { heard = append(heard, ns.Name) })
+	set := func(ns *hub.Namespace, to bool) {
+		t.Helper()
+		if err := ns.Update(ctx, func(s *hub.NamespaceSettings) error { s.DisableLocalAuth = to; return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(other, false)
+	set(other, true)
+	set(other, true)
+	if _, err := w.all.Create(ctx, "third", hub.NamespaceSettings{DisableLocalAuth: true}); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(heard, []string{"other", "third"}) {
+		t.Errorf("heard of %q", heard)
+	}
+	if w.all.LocalAuthDisabled("localhost") || !w.all.LocalAuthDisabled("other.servicebus.windows.net") || !other.LocalAuthDisabled() {
+		t.Error("it is another namespace's")
+	}
+	w.reopen()
+	if other, err = w.all.Named("other"); err != nil || !other.LocalAuthDisabled() || !other.Settings().DisableLocalAuth {
+		t.Errorf("after a restart: %v", err)
+	}
+	set(other, false)
+	if other.LocalAuthDisabled() {
+		t.Error("it stays")
+	}
+	if !w.all.IsOwn("rootmanagesharedaccesskey") || w.all.IsOwn("app") {
+		t.Error("whose rule is whose")
+	}
+}

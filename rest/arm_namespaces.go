@@ -62,7 +62,7 @@ func (c *armCall) describeNamespace(ns *hub.Namespace) armNamespace {
 		SKU: armSKU{Name: s.Tier.Title(), Tier: s.Tier.Title(), Capacity: &s.Capacity},
 		ID:  c.id(ns), Name: ns.Name, Type: provider + "/Namespaces", Location: location(ns), Tags: s.Resource.Tags,
 		Properties: armNamespaceProperties{
-			MinimumTLSVersion: s.Resource.MinimumTLS, PublicNetworkAccess: "Enabled", ZoneRedundant: s.Resource.ZoneRedundant,
+			MinimumTLSVersion: s.Resource.MinimumTLS, DisableLocalAuth: s.DisableLocalAuth, PublicNetworkAccess: "Enabled", ZoneRedundant: s.Resource.ZoneRedundant,
 			IsAutoInflateEnabled: s.AutoInflate, MaximumThroughputUnits: s.MaximumCapacity,
 			ProvisioningState: "Succeeded", MetricID: c.subscription + ":" + strings.ToLower(ns.Name),
 			CreatedAt: stamp(ns.Created), UpdatedAt: stamp(ns.Updated()),
@@ -150,8 +150,8 @@ type namespaceBody struct {
 		MaximumThroughputUnits *int    `json:"maximumThroughputUnits"`
 		ZoneRedundant          *bool   `json:"zoneRedundant"`
 		MinimumTLSVersion      *string `json:"minimumTlsVersion"`
+		DisableLocalAuth       *bool   `json:"disableLocalAuth"`
 
-		DisableLocalAuth           bool            `json:"disableLocalAuth"`
 		PublicNetworkAccess        string          `json:"publicNetworkAccess"`
 		AlternateName              string          `json:"alternateName"`
 		ClusterArmID               string          `json:"clusterArmId"`
@@ -186,8 +186,6 @@ const (
 func (b *namespaceBody) check() error {
 	p := &b.Properties
 	switch {
-	case p.DisableLocalAuth:
-		return unsupported("DisableLocalAuth", "properties.disableLocalAuth", "Shared access signatures can't be turned off for a namespace.")
 	case p.PublicNetworkAccess != "" && !strings.EqualFold(p.PublicNetworkAccess, "Enabled"):
 		return unsupported("PublicNetworkAccess", "properties.publicNetworkAccess", publicAccess)
 	case p.AlternateName != "":
@@ -247,6 +245,9 @@ func (b *namespaceBody) change(s *hub.NamespaceSettings, whole bool) error {
 	}
 	if !s.AutoInflate {
 		s.MaximumCapacity = 0
+	}
+	if p.DisableLocalAuth != nil {
+		s.DisableLocalAuth = *p.DisableLocalAuth
 	}
 	r := &s.Resource
 	if whole || b.Tags != nil {

@@ -344,6 +344,35 @@ func TestARMConfiguredRules(t *testing.T) {
 	}
 }
 
+// TestARMLocalAuth turns keys off and on, as every door sees it.
+func TestARMLocalAuth(t *testing.T) {
+	m := newManager(t)
+	const ns = "namespaces/localhost"
+	root := map[string]string{"Authorization": token("http://localhost/", "root", "root key")}
+	m.shows(m.must("PUT", ns, `{"properties":{"disableLocalAuth":true}}`), map[string]any{"properties.disableLocalAuth": true})
+	m.shows(m.must("PATCH", ns, `{"tags":{"a":"b"}}`), map[string]any{"properties.disableLocalAuth": true})
+	m.shows(m.must("GET", ns, ""), map[string]any{"properties.disableLocalAuth": true})
+	for what, r := range map[string]reply{
+		"sending":  m.post("/trial/messages", "x", nil),
+		"a batch":  m.post("/trial/messages", `[{"Body":"x"}]`, map[string]string{"Content-Type": "application/vnd.microsoft.servicebus.json"}),
+		"the list": m.do("GET", "/$Resources/EventHubs", nil, root),
+		"a change": m.do("DELETE", "/trial", nil, root),
+	} {
+		if r.status != http.StatusUnauthorized || !strings.HasPrefix(r.Detail, "LocalAuthDisabled: Authorization failed because SAS authentication has been disabled for the namespace. TrackingId:") {
+			t.Errorf("%s: %d %s", what, r.status, r.Detail)
+		}
+	}
+	// Web tokens go on.
+	web := &world{t: t, url: m.url}
+	bearer := map[string]string{"Authorization": "Bearer a.e30.b"}
+	web.accepted(web.post("/trial/messages", "x", bearer))
+	if r := web.do("GET", "/$Resources/EventHubs", nil, bearer); r.status != http.StatusOK {
+		t.Errorf("%+v", r)
+	}
+	m.shows(m.must("PATCH", ns, `{"properties":{"disableLocalAuth":false}}`), map[string]any{"properties.disableLocalAuth": false})
+	m.accepted(m.post("/trial/messages", "x", nil))
+}
+
 func TestARMNetworkRules(t *testing.T) {
 	m := newManager(t)
 	const path = "namespaces/localhost/networkRuleSets/default"
@@ -402,7 +431,7 @@ func TestARMRefusals(t *testing.T) {
 		{"PUT", "namespaces/new-one", `{"location":"` + strings.Repeat("x", 65) + `"}`, 400, "BadRequest"},
 		{"PUT", "namespaces/new-one", `{"identity":{"type":"SystemAssigned"}}`, 400, "IdentityNotSupported"},
 		{"PUT", "namespaces/new-one", properties(`"minimumTlsVersion":"1.3"`), 400, "BadRequest"},
-		{"PUT", "namespaces/new-one", properties(`"disableLocalAuth":true`), 400, "DisableLocalAuthNotSupported"},
+		{"PUT", "namespaces/new-one", properties(`"disableLocalAuth":"yes"`), 400, "InvalidRequestContent"},
 		{"PUT", "namespaces/new-one", properties(`"publicNetworkAccess":"Disabled"`), 400, "PublicNetworkAccessNotSupported"},
 		{"PUT", "namespaces/new-one", properties(`"alternateName":"x"`), 400, "AlternateNameNotSupported"},
 		{"PUT", "namespaces/new-one", properties(`"clusterArmId":"x"`), 400, "ClusterNotSupported"},
