@@ -62,6 +62,9 @@ type Resource struct {
 	Tags          map[string]string `json:"tags,omitempty"` // replaced as a whole
 	ZoneRedundant bool              `json:"zoneRedundant,omitempty"`
 	MinimumTLS    string            `json:"minimumTls,omitempty"`
+	// TrustedServices says that Azure's own services are let in whatever the IP
+	// rules say. There are none here.
+	TrustedServices bool `json:"trustedServices,omitempty"`
 }
 
 // namespaceRecord is a namespace as it is stored.

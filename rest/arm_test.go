@@ -149,7 +149,7 @@ func TestARMShapes(t *testing.T) {
 		{"PUT", "namespaces/orders-dev/eventhubs/h1/authorizationRules/r2", `{"properties":{"rights":["Send","Listen","Manage"]}}`,
 			`{"id":"/subscriptions/s1/resourceGroups/g1/providers/Microsoft.EventHub/namespaces/orders-dev/eventhubs/h1/authorizationRules/r2","name":"r2","type":"Microsoft.EventHub/namespaces/eventhubs/authorizationrules","location":"West US","properties":{"rights":["Listen","Send","Manage"]}}`},
 		{"GET", "namespaces/orders-dev/networkRuleSets/default", ``,
-			`{"id":"/subscriptions/s1/resourceGroups/g1/providers/Microsoft.EventHub/namespaces/orders-dev/networkRuleSets/default","name":"default","type":"Microsoft.EventHub/Namespaces/NetworkRuleSets","location":"West US","properties":{"publicNetworkAccess":"Enabled","defaultAction":"Allow","virtualNetworkRules":[],"ipRules":[]}}`},
+			`{"id":"/subscriptions/s1/resourceGroups/g1/providers/Microsoft.EventHub/namespaces/orders-dev/networkRuleSets/default","name":"default","type":"Microsoft.EventHub/Namespaces/NetworkRuleSets","location":"West US","properties":{"publicNetworkAccess":"Enabled","defaultAction":"Allow","virtualNetworkRules":[],"ipRules":[],"trustedServiceAccessEnabled":false}}`},
 		{"POST", "/subscriptions/s1/providers/Microsoft.EventHub/checkNameAvailability", `{"name":"not-there-yet"}`, `{"nameAvailable":true,"reason":"None","message":null}`},
 		{"GET", "/subscriptions/s1/resourcegroups/g1", ``, `{"id":"/subscriptions/s1/resourceGroups/g1","name":"g1","type":"Microsoft.Resources/resourceGroups","location":"local","properties":{"provisioningState":"Succeeded"}}`},
 	} {

@@ -38,6 +38,7 @@ type world struct {
 
 var rules = []hub.Rule{
 	{Name: "root", Rights: auth.Manage, Primary: "root key"},
+	{Name: "RootManageSharedAccessKey", Rights: auth.Manage, Primary: "the broker's"},
 	{Name: "reader", Rights: auth.Listen, Primary: "reader key"},
 	{Name: "sender", Rights: auth.Send, Primary: "sender key"},
 }
