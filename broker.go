@@ -120,7 +120,7 @@ func (b *Broker) open(ctx context.Context) error {
 	if err := b.openHubs(ctx); err != nil {
 		return err
 	}
-	book := newRuleBook(b.hubs, b.o.Namespaces, b.public)
+	book := &ruleBook{b.hubs, b.public}
 	verifier, err := auth.NewVerifier(auth.Options{Keys: book, Entra: b.o.Entra, Now: b.o.Now})
 	if err != nil {
 		return err
@@ -132,6 +132,7 @@ func (b *Broker) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("the Blob service can't be opened: %w", err)
 	}
+	b.watchLocalAuth()
 	b.amqp = amqp.NewServer(amqp.Options{Namespaces: b.hubs, Verifier: verifier, Logger: b.log.With("server", "amqp"), Now: b.o.Now})
 	b.web = b.newWebServers(verifier, cert)
 	b.endpoints = b.describe()
@@ -194,11 +195,27 @@ func (b *Broker) openStore(ctx context.Context) error {
 	return err
 }
 
+// watchLocalAuth warns of namespaces that nobody can connect to, now or later.
+func (b *Broker) watchLocalAuth() {
+	if b.o.Entra.AcceptAny || b.o.Entra.Issuer != "" {
+		return
+	}
+	warn := func(ns *hub.Namespace) {
+		b.log.Warn("local authentication is disabled for a namespace, and the broker takes no Entra tokens (--entra): nobody can connect to it", "namespace", ns.Name)
+	}
+	for _, ns := range b.hubs.All() {
+		if ns.LocalAuthDisabled() {
+			warn(ns)
+		}
+	}
+	b.hubs.OnLocalAuthDisabled(warn)
+}
+
 func (b *Broker) openHubs(ctx context.Context) error {
 	var err error
 	b.hubs, err = hub.Open(ctx, hub.Options{
 		Store: b.store, Codecs: map[event.Encoding]event.Codec{event.EncodingAMQP: message.Codec{}},
-		Rules: []hub.Rule{b.keys.rule()}, Now: b.o.Now, Logger: b.log.With("part", "hub"),
+		Rules: []hub.Rule{b.keys.rule()}, Configured: configured(b.o.Namespaces), Now: b.o.Now, Logger: b.log.With("part", "hub"),
 	})
 	if err != nil {
 		return err

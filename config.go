@@ -237,12 +237,13 @@ func (f *configFile) readOwn(n *yaml.Node) error {
 // namespaceFields are the keys of a namespace, but for its name.
 func (f *configFile) namespaceFields(ns *Namespace) map[string]func(*yaml.Node) error {
 	return map[string]func(*yaml.Node) error{
-		"rules":            f.readRules(&ns.Rules),
-		"hubs":             f.readHubs(&ns.Hubs),
-		"tier":             f.readTier(&ns.Tier),
-		"capacity":         f.readUnits(&ns.Capacity, "the capacity"),
-		"auto-inflate":     f.readAutoInflate(&ns.AutoInflate),
-		"maximum-capacity": f.readUnits(&ns.MaximumCapacity, "the maximum capacity"),
+		"rules":              f.readRules(&ns.Rules),
+		"hubs":               f.readHubs(&ns.Hubs),
+		"tier":               f.readTier(&ns.Tier),
+		"capacity":           f.readUnits(&ns.Capacity, "the capacity"),
+		"auto-inflate":       f.readSwitch(&ns.AutoInflate, "auto-inflate"),
+		"maximum-capacity":   f.readUnits(&ns.MaximumCapacity, "the maximum capacity"),
+		"disable-local-auth": f.readSwitch(&ns.DisableLocalAuth, "disable-local-auth"),
 	}
 }
 
@@ -271,11 +272,11 @@ func (f *configFile) readUnits(to *int, what string) func(*yaml.Node) error {
 	}
 }
 
-func (f *configFile) readAutoInflate(to **bool) func(*yaml.Node) error {
+func (f *configFile) readSwitch(to **bool, what string) func(*yaml.Node) error {
 	return func(n *yaml.Node) error {
 		v, err := parseSwitch(n.Value)
 		if n.Kind != yaml.ScalarNode || err != nil {
-			return f.fail(n, "auto-inflate is on or off, not %s", kindOf(n))
+			return f.fail(n, "%s is on or off, not %s", what, kindOf(n))
 		}
 		*to = &v
 		return nil

@@ -47,6 +47,7 @@ func TestRefusedConfig(t *testing.T) {
 		{"a tier that is none", "tier: gold\n", 1, "not one of the tiers"},
 		{"no units", "capacity: 0\n", 1, "1 or more"},
 		{"neither on nor off", "auto-inflate: perhaps\n", 1, "on or off"},
+		{"keys neither on nor off", "namespaces: [{name: a, disable-local-auth: [on]}]\n", 1, "disable-local-auth is on or off"},
 		{"an anchor's alias", "data: &x y\nsync: *x\n", 2, "an alias"},
 		{"an anchor that holds itself", "hubs: &x [*x]\n", 1, "alias"},
 		{"too long", "data: " + strings.Repeat("x", maxConfig), 0, "longer than"},

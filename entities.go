@@ -53,10 +53,10 @@ func makeEntities(ctx context.Context, all *hub.Namespaces, spaces []Namespace) 
 // findTwins refuses hubs that are asked for twice.
 func findTwins(spaces []Namespace) error {
 	var errs []error
-	first := map[string]EventHub{}
+	first := map[[2]string]EventHub{}
 	for _, ns := range spaces {
 		for _, h := range ns.Hubs {
-			key := ruleKey(ns.Name, h.Name)
+			key := [2]string{strings.ToLower(ns.Name), strings.ToLower(h.Name)}
 			if before, twice := first[key]; twice {
 				errs = append(errs, fmt.Errorf("%sthe event hub %s is there already, as %s", h.at, h.Name, before.Name))
 			}
@@ -118,6 +118,9 @@ func (n *Namespace) change(s *hub.NamespaceSettings) bool {
 	if n.MaximumCapacity != 0 {
 		s.MaximumCapacity = n.MaximumCapacity
 	}
+	if n.DisableLocalAuth != nil {
+		s.DisableLocalAuth = *n.DisableLocalAuth
+	}
 	switch {
 	case n.Capacity == 0:
 	case s.AutoInflate && s.Tier == before.Tier:
@@ -125,7 +128,8 @@ func (n *Namespace) change(s *hub.NamespaceSettings) bool {
 	default:
 		s.Capacity = n.Capacity
 	}
-	return s.Tier != before.Tier || s.Capacity != before.Capacity || s.AutoInflate != before.AutoInflate || s.MaximumCapacity != before.MaximumCapacity
+	return s.Tier != before.Tier || s.Capacity != before.Capacity || s.AutoInflate != before.AutoInflate || s.MaximumCapacity != before.MaximumCapacity ||
+		s.DisableLocalAuth != before.DisableLocalAuth
 }
 
 func makeHub(ctx context.Context, ns *hub.Namespace, want EventHub) error {

@@ -49,6 +49,15 @@ func TestTierOfTheFile(t *testing.T) {
 	if s := read("capacity: 3\nauto-inflate: off\n"); s.Capacity != 3 || s.AutoInflate {
 		t.Errorf("without auto-inflate: %+v", s)
 	}
+	if s := read("disable-local-auth: on\n"); !s.DisableLocalAuth {
+		t.Errorf("without keys: %+v", s)
+	}
+	if s := read("capacity: 3\n"); !s.DisableLocalAuth {
+		t.Errorf("the file says nothing of keys: %+v", s)
+	}
+	if s := read("disable-local-auth: false\n"); s.DisableLocalAuth {
+		t.Errorf("with keys again: %+v", s)
+	}
 	read("namespaces:\n  - {name: payments, tier: premium, capacity: 4}\n")
 	if s := all.Lookup("payments.example.com").Settings(); s.Tier != hub.Premium || s.Capacity != 4 {
 		t.Errorf("another namespace: %+v", s)

@@ -106,43 +106,28 @@ func checkAccount(name string, keys []string) error {
 	return nil
 }
 
-// ruleBook is the auth.Keys of the broker: rules of the options first, then the
-// hub's. It knows no development key unless those may be used.
-type ruleBook struct {
-	all    *hub.Namespaces
-	given  map[string][]hub.Rule // by namespace, a slash, and hub or nothing
-	public bool
-}
-
-func newRuleBook(all *hub.Namespaces, spaces []Namespace, public bool) *ruleBook {
-	b := &ruleBook{all: all, given: map[string][]hub.Rule{}, public: public}
+// configured are the rules that the options have, as the hub takes them.
+func configured(spaces []Namespace) []hub.RulesOf {
+	var all []hub.RulesOf
 	for _, ns := range spaces {
-		name := ns.Name
-		if name == "" {
-			name = all.Default().Name
-		}
-		key := ruleKey(name, "")
-		b.given[key] = append(b.given[key], ns.Rules...)
+		all = append(all, hub.RulesOf{Namespace: ns.Name, Rules: ns.Rules})
 		for _, h := range ns.Hubs {
-			key := ruleKey(name, h.Name)
-			b.given[key] = append(b.given[key], h.Rules...)
+			all = append(all, hub.RulesOf{Namespace: ns.Name, Hub: h.Name, Rules: h.Rules})
 		}
 	}
-	return b
+	return all
 }
 
-func ruleKey(namespace, hub string) string {
-	return strings.ToLower(namespace) + "/" + strings.ToLower(hub)
+// ruleBook is the auth.Keys of the broker: the hub's, but for the development key
+// where that may not be used.
+type ruleBook struct {
+	*hub.Namespaces
+	public bool
 }
 
 // Rule implements auth.Keys.
 func (b *ruleBook) Rule(namespace, hub, name string) (auth.Rule, bool) {
-	rule, ok := b.all.Rule(namespace, hub, name)
-	for _, r := range b.given[ruleKey(b.all.Lookup(namespace).Name, hub)] {
-		if strings.EqualFold(r.Name, name) {
-			rule, ok = auth.Rule{Rights: r.Rights, Primary: r.Primary, Secondary: r.Secondary}, true
-		}
-	}
+	rule, ok := b.Namespaces.Rule(namespace, hub, name)
 	if !b.public {
 		for _, key := range []*string{&rule.Primary, &rule.Secondary} {
 			if *key == DevKey {

@@ -44,17 +44,18 @@ func TestKeys(t *testing.T) {
 
 func TestRuleBook(t *testing.T) {
 	ctx := t.Context()
-	all, err := hub.Open(ctx, hub.Options{Store: stage{newStageMeta()}, Rules: []hub.Rule{{Name: RootRule, Rights: auth.Manage, Primary: "generated"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer all.Close()
 	spaces := []Namespace{
 		{Rules: []hub.Rule{{Name: "app", Rights: auth.Send, Primary: "k1"}, {Name: "dev", Rights: auth.Send, Primary: DevKey, Secondary: "k2"}}, Hubs: []EventHub{
 			{Name: "Trial", Rules: []hub.Rule{{Name: "own", Rights: auth.Listen, Primary: "k3"}}},
 		}},
 		{Name: "second", Rules: []hub.Rule{{Name: RootRule, Rights: auth.Manage, Primary: "k4"}}},
 	}
+	all, err := hub.Open(ctx, hub.Options{Store: stage{newStageMeta()}, Configured: configured(spaces),
+		Rules: []hub.Rule{{Name: RootRule, Rights: auth.Manage, Primary: "generated"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer all.Close()
 	if err := makeEntities(ctx, all, spaces); err != nil {
 		t.Fatal(err)
 	}
@@ -72,12 +73,12 @@ func TestRuleBook(t *testing.T) {
 		{true, "second.servicebus.windows.net", "", RootRule, "k4"},
 		{true, "localhost", "", RootRule, "generated"},
 	} {
-		r, ok := newRuleBook(all, spaces, c.public).Rule(c.ns, c.hub, c.rule)
+		r, ok := (&ruleBook{all, c.public}).Rule(c.ns, c.hub, c.rule)
 		if got := r.Primary; ok != (c.want != "none") || ok && got != c.want {
 			t.Errorf("%+v: %q, %v", c, got, ok)
 		}
 	}
-	if r, _ := newRuleBook(all, spaces, false).Rule("localhost", "", "dev"); r.Secondary != "k2" {
+	if r, _ := (&ruleBook{all, false}).Rule("localhost", "", "dev"); r.Secondary != "k2" {
 		t.Error("a rule loses its good key with the public one")
 	}
 }

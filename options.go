@@ -99,6 +99,9 @@ type Namespace struct {
 	Capacity        int
 	AutoInflate     *bool
 	MaximumCapacity int
+	// DisableLocalAuth has keys, and what they have signed, be refused: those of
+	// Rules, too. Nil leaves it to the namespace.
+	DisableLocalAuth *bool
 
 	at position
 }

@@ -57,10 +57,12 @@ type Namespace struct {
 	MaximumCapacity int    `json:"maximumCapacity,omitempty"` // of auto-inflate
 	// AllowedIPs are the addresses and ranges from which alone peers may connect;
 	// none means that all may.
-	AllowedIPs  []string `json:"allowedIPs,omitempty"`
-	Hubs        int      `json:"hubs"`
-	Partitions  int      `json:"partitions"`
-	Connections int64    `json:"connections"`
+	AllowedIPs []string `json:"allowedIPs,omitempty"`
+	// DisableLocalAuth says that keys, and what they have signed, are refused.
+	DisableLocalAuth bool  `json:"disableLocalAuth"`
+	Hubs             int   `json:"hubs"`
+	Partitions       int   `json:"partitions"`
+	Connections      int64 `json:"connections"`
 	// Throttled is how many requests were told to come again since the start.
 	Throttled int64     `json:"throttledRequests"`
 	Created   time.Time `json:"created"`
@@ -83,6 +85,9 @@ type NamespaceChange struct {
 	// AllowedIPs replaces the list; an empty one lets all in. Management is not
 	// held to it.
 	AllowedIPs *[]string `json:"allowedIPs,omitempty"`
+	// DisableLocalAuth has keys, and what they have signed, be refused, and ends the
+	// links that they have opened. Management with the broker's own rule goes on.
+	DisableLocalAuth *bool `json:"disableLocalAuth,omitempty"`
 }
 
 // Plan says what a namespace would have needed of the service, by its recorded
@@ -213,6 +218,9 @@ type Rule struct {
 	Rights    string `json:"rights"`
 	Primary   string `json:"primary,omitempty"`
 	Secondary string `json:"secondary,omitempty"`
+	// Configured says that the rule stands in the broker's configuration file, which
+	// alone can change it. In a request it means nothing.
+	Configured bool `json:"configured,omitempty"`
 }
 
 // The keys of a rule.

@@ -31,7 +31,9 @@
 // rule's name and key as HTTP Basic. Reading needs Listen, changing Manage: on
 // the event hub for what lies below it, on the namespace for creating and
 // deleting event hubs, on the namespace or the default one for a namespace, and
-// on the default one for creating and deleting namespaces. An error is
+// on the default one for creating and deleting namespaces. Where a namespace has
+// its local authentication disabled, keys are refused here, too, but for that of
+// the broker's own rule. An error is
 //
 //	{"error":{"kind":"NotFound","message":"…"}}
 //

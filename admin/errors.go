@@ -36,16 +36,17 @@ var hubStatus = map[hub.Kind]int{
 
 // authStatus is the same for refused tokens and missing rights.
 var authStatus = map[auth.Kind]int{
-	auth.Malformed:        http.StatusUnauthorized,
-	auth.InvalidSignature: http.StatusUnauthorized,
-	auth.UnknownKey:       http.StatusUnauthorized,
-	auth.Expired:          http.StatusUnauthorized,
-	auth.NotYetValid:      http.StatusUnauthorized,
-	auth.WrongAudience:    http.StatusUnauthorized,
-	auth.WrongIssuer:      http.StatusUnauthorized,
-	auth.EntraDisabled:    http.StatusUnauthorized,
-	auth.Unavailable:      http.StatusServiceUnavailable,
-	auth.Unauthorized:     http.StatusForbidden,
+	auth.Malformed:         http.StatusUnauthorized,
+	auth.InvalidSignature:  http.StatusUnauthorized,
+	auth.UnknownKey:        http.StatusUnauthorized,
+	auth.Expired:           http.StatusUnauthorized,
+	auth.NotYetValid:       http.StatusUnauthorized,
+	auth.WrongAudience:     http.StatusUnauthorized,
+	auth.WrongIssuer:       http.StatusUnauthorized,
+	auth.EntraDisabled:     http.StatusUnauthorized,
+	auth.Unavailable:       http.StatusServiceUnavailable,
+	auth.Unauthorized:      http.StatusForbidden,
+	auth.LocalAuthDisabled: http.StatusUnauthorized,
 }
 
 func badRequest(message string) *Error {

@@ -13,7 +13,7 @@ import (
 func describeNamespace(ns *hub.Namespace, isDefault bool) Namespace {
 	s := ns.Settings()
 	out := Namespace{
-		Name: ns.Name, Default: isDefault, Tier: string(s.Tier), Capacity: s.Capacity, Unit: s.Tier.UnitName(), AutoInflate: s.AutoInflate, MaximumCapacity: s.MaximumCapacity,
+		Name: ns.Name, Default: isDefault, Tier: string(s.Tier), Capacity: s.Capacity, Unit: s.Tier.UnitName(), AutoInflate: s.AutoInflate, MaximumCapacity: s.MaximumCapacity, DisableLocalAuth: s.DisableLocalAuth,
 		Connections: ns.Metrics.ActiveConnections.Load(), Created: ns.Created, Updated: ns.Updated(),
 	}
 	if s.DenyByDefault {
@@ -98,7 +98,7 @@ func (s *Server) updateNamespace(c *call) error {
 		return err
 	}
 	if change == (NamespaceChange{}) {
-		return badRequest("The request changes nothing; it may set tier, capacity, autoInflate, maximumCapacity and allowedIPs.")
+		return badRequest("The request changes nothing; it may set tier, capacity, autoInflate, maximumCapacity, allowedIPs and disableLocalAuth.")
 	}
 	if err := ns.Update(c.Context(), change.change); err != nil {
 		return err
@@ -137,6 +137,9 @@ func (n *NamespaceChange) change(s *hub.NamespaceSettings) error {
 	}
 	if n.AllowedIPs != nil {
 		s.IPRules, s.DenyByDefault = *n.AllowedIPs, len(*n.AllowedIPs) > 0
+	}
+	if n.DisableLocalAuth != nil {
+		s.DisableLocalAuth = *n.DisableLocalAuth
 	}
 	if n.MaximumCapacity != nil {
 		s.MaximumCapacity = *n.MaximumCapacity

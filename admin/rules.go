@@ -22,7 +22,7 @@ func (c *call) ruleSet() (hub.RuleSet, error) {
 }
 
 func describeRule(r hub.Rule) Rule {
-	return Rule{Name: r.Name, Rights: r.Rights.String(), Primary: r.Primary, Secondary: r.Secondary}
+	return Rule{Name: r.Name, Rights: r.Rights.String(), Primary: r.Primary, Secondary: r.Secondary, Configured: r.Configured}
 }
 
 func (s *Server) listRules(c *call) error {

@@ -284,6 +284,43 @@ func TestNamespaceByHost(t *testing.T) {
 	}
 }
 
+// TestLocalAuth: keys are refused here, too, but for those of the broker's own
+// rules; else nobody could take them again.
+func TestLocalAuth(t *testing.T) {
+	w, ctx := newWorld(t), t.Context()
+	c, on, off := w.root(), true, false
+	if _, err := c.CreateHub(ctx, admin.NewHub{Name: "trial"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, hub := range []string{"", "trial"} {
+		if _, err := c.PutRule(ctx, hub, admin.Rule{Name: "stored", Rights: "Manage", Primary: "s"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A rule of a hub is not the broker's, whatever its name.
+	if _, err := c.PutRule(ctx, "trial", admin.Rule{Name: "root", Rights: "Manage", Primary: "of the hub"}); err != nil {
+		t.Fatal(err)
+	}
+	if ns, err := c.UpdateNamespace(ctx, "localhost", admin.NamespaceChange{DisableLocalAuth: &on}); err != nil || !ns.DisableLocalAuth {
+		t.Fatalf("%+v, %v", ns, err)
+	}
+	_, err := w.client("stored", "s", "localhost", "").Hubs(ctx)
+	refused(t, err, 401, "LocalAuthDisabled")
+	_, err = w.client("stored", "s", "localhost", "trial").Hub(ctx, "trial")
+	refused(t, err, 401, "LocalAuthDisabled")
+	_, err = w.client("root", "of the hub", "localhost", "trial").Hub(ctx, "trial")
+	refused(t, err, 401, "LocalAuthDisabled")
+	if ns, err := c.Namespace(ctx, "localhost"); err != nil || !ns.DisableLocalAuth {
+		t.Errorf("%+v, %v", ns, err)
+	}
+	if ns, err := c.UpdateNamespace(ctx, "localhost", admin.NamespaceChange{DisableLocalAuth: &off}); err != nil || ns.DisableLocalAuth {
+		t.Errorf("%+v, %v", ns, err)
+	}
+	if _, err := w.client("stored", "s", "localhost", "").Hubs(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestNamespaces: a key of the default namespace manages all of them, another
 // its own alone.
 func TestNamespaces(t *testing.T) {

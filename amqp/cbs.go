@@ -2,6 +2,7 @@ package amqp
 
 import (
 	"errors"
+	"maps"
 	"strings"
 	"time"
 
@@ -39,6 +40,9 @@ func (l *inLink) verify(m *verified, token string) {
 func (m *verified) deliver(c *conn) {
 	if c.over || m.l.s.in[m.l.handle] != m.l {
 		return
+	}
+	if m.err == nil && m.claims.Local && c.ns.LocalAuthDisabled() { // since then
+		m.claims, m.err = nil, auth.ErrLocalAuthDisabled
 	}
 	if m.err == nil {
 		if m.err = c.mayConnect(m.claims); m.err != nil { // once that is answered the connection ends, as the service's does
@@ -93,6 +97,7 @@ func (l *inLink) tokenPut(m *verified) {
 		return
 	}
 	c.claims[m.path] = newer(c.claims[m.path], m.claims, c.now)
+	c.local = c.local || m.claims.Local
 	p := reply{code: 202, description: "Accepted"}
 	l.answer(m.replyTo, p.encode(m.id))
 }
@@ -106,12 +111,13 @@ func (c *conn) mayConnect(claims *auth.Claims) error {
 // changed says that the settings of the namespace have.
 type changed struct{}
 
-// deliver implements posted: it ends the connections of those who may not use the
+// deliver implements posted: it ends what those have opened who may not use the
 // namespace any more.
 func (changed) deliver(c *conn) {
 	if c.over || c.phase != established {
 		return
 	}
+	c.checkKeys()
 	for path, claims := range c.claims {
 		if err := c.mayConnect(claims); err != nil {
 			c.log.Info("a connection is closed", "reason", err)
@@ -125,7 +131,7 @@ func (changed) deliver(c *conn) {
 // newer is the claims that hold for a path after a token was put for it: the
 // new ones, unless the old outlive them with the same rights.
 func newer(old, fresh *auth.Claims, now time.Time) *auth.Claims {
-	if old != nil && !old.Expired(now) && !fresh.Expires.IsZero() && old.Expires.After(fresh.Expires) && old.Name == fresh.Name {
+	if old != nil && !old.Expired(now) && !fresh.Expires.IsZero() && old.Expires.After(fresh.Expires) && old.Name == fresh.Name && old.Local == fresh.Local {
 		return old
 	}
 	return fresh
@@ -185,34 +191,52 @@ func (c *conn) checkTokens() time.Time {
 	}
 	c.nextCheck = c.now.Add(tokenCheck)
 	then := c.now.Add(-tokenGrace)
-	holds := func(right auth.Rights, path string) bool {
-		for _, claims := range c.claims {
-			if claims.Allows(right, path, then) {
-				return true
-			}
-		}
-		return false
-	}
-	for _, s := range c.sessions {
-		for h, l := range s.in {
-			if l.events != nil && !holds(auth.Send, l.events.path) {
-				delete(s.in, h)
-				l.end()
-				s.detach(h, c.fault(condUnauthorized, l.events.path, "ExpiredToken: The token is expired."))
-			}
-		}
-		for h, l := range s.out {
-			if l.events != nil && l.attaching == nil && !holds(auth.Listen, l.events.path) {
-				delete(s.out, h)
-				l.end()
-				s.detach(h, c.fault(condUnauthorized, l.events.path, "ExpiredToken: The token is expired."))
-			}
-		}
-	}
+	c.endUnclaimed(then, func(path string) error {
+		return c.fault(condUnauthorized, path, "ExpiredToken: The token is expired.")
+	})
 	for path, claims := range c.claims {
 		if claims.Expired(then) {
 			delete(c.claims, path)
 		}
 	}
 	return c.nextCheck
+}
+
+// endUnclaimed detaches the links that no claims of a moment hold, for a reason.
+func (c *conn) endUnclaimed(at time.Time, reason func(path string) error) {
+	holds := func(right auth.Rights, path string) bool {
+		for _, claims := range c.claims {
+			if claims.Allows(right, path, at) {
+				return true
+			}
+		}
+		return false
+	}
+	for _, s := range c.sessions {
+		for _, l := range s.in {
+			if l.events != nil && !holds(auth.Send, l.events.path) {
+				l.detach(c.amqpError(reason(l.events.path), l.events.path))
+			}
+		}
+		for _, l := range s.out {
+			switch d := l.events; {
+			case d == nil || holds(auth.Listen, d.path):
+			case l.attaching != nil: // then it is refused
+				d.lost.Store(&lost{l, reason(d.path)})
+			default:
+				l.fail(reason(d.path))
+			}
+		}
+	}
+}
+
+// checkKeys forgets the claims that keys brought, if the namespace no longer takes
+// any, and ends what only they held.
+func (c *conn) checkKeys() {
+	if !c.local || !c.ns.LocalAuthDisabled() {
+		return
+	}
+	c.local = false
+	maps.DeleteFunc(c.claims, func(_ string, claims *auth.Claims) bool { return claims.Local })
+	c.endUnclaimed(c.now, func(string) error { return auth.ErrLocalAuthDisabled })
 }

@@ -49,6 +49,7 @@ type conn struct {
 	ns        *hub.Namespace
 	claims    map[string]*auth.Claims // by the path that the token was put for
 	trusted   bool                    // a token, key or request was accepted
+	local     bool                    // a key may have brought some of the claims
 
 	// Sessions and links.
 	sessions map[uint16]*session
@@ -222,6 +223,7 @@ func (c *conn) loop() {
 		}
 		c.now = c.srv.o.Now()
 		c.buffer()
+		c.checkKeys()
 		if !c.received(in) {
 			return
 		}

@@ -74,6 +74,7 @@ var outcomes = map[hub.Kind]outcome{
 var authStatus = map[auth.Kind]int32{
 	auth.Malformed: 401, auth.InvalidSignature: 401, auth.UnknownKey: 401, auth.Expired: 401, auth.NotYetValid: 401,
 	auth.WrongAudience: 401, auth.WrongIssuer: 401, auth.EntraDisabled: 401, auth.Unavailable: 503, auth.Unauthorized: 401,
+	auth.LocalAuthDisabled: 401,
 }
 
 // tracker numbers the tracking ids of a process.

@@ -145,7 +145,7 @@ func (c *conn) open() error {
 		if err := c.mayConnect(claims); err != nil {
 			return c.amqpError(err, "")
 		}
-		c.claims[""], c.trusted = claims, true
+		c.claims[""], c.trusted, c.local = claims, true, true
 		c.login = nil
 	}
 	if c.peer.MaxFrameSize < wire.MinMaxFrameSize {

@@ -298,6 +298,7 @@ func (l *outLink) account() {
 	if d.sentEvents == 0 {
 		return
 	}
+	d.partition.Delivered(d.sentBytes)
 	d.hub.Metrics.OutgoingMessages.Add(d.sentEvents)
 	d.hub.Metrics.OutgoingBytes.Add(d.sentBytes)
 	d.hub.Metrics.OutgoingRequests.Add(1)

@@ -19,9 +19,6 @@ type Grant struct {
 type Claims struct {
 	// Name is the authorization rule's name, or the principal's for a JWT.
 	Name string
-	// Local says that a rule's key was shown or signed with; else a bearer token
-	// was.
-	Local bool
 	// App is the application, by its client id, that a bearer token is of; "" for
 	// all others.
 	App string
@@ -34,6 +31,9 @@ type Claims struct {
 	// hub, even if the signature is for a path below: who may change the
 	// namespace can sign for a hub that is still to be made.
 	OfNamespace bool
+	// Local says that a rule's key, or what one has signed, brought the claims:
+	// local authentication, which a namespace may disable.
+	Local bool
 	// Expires is when the claims end; zero for never.
 	Expires time.Time
 

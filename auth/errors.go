@@ -32,12 +32,15 @@ const (
 	Unavailable
 	// Unauthorized: the claims don't include the right that is needed.
 	Unauthorized
+	// LocalAuthDisabled: a shared access signature or a key, for a namespace that
+	// takes none.
+	LocalAuthDisabled
 )
 
 // Kinds returns every kind, for tests that hold a server's table complete.
 func Kinds() []Kind {
 	var all []Kind
-	for k := Malformed; k <= Unauthorized; k++ {
+	for k := Malformed; k <= LocalAuthDisabled; k++ {
 		all = append(all, k)
 	}
 	return all
@@ -47,7 +50,7 @@ var kindNames = [...]string{
 	Malformed: "Malformed", InvalidSignature: "InvalidSignature", UnknownKey: "UnknownKey",
 	Expired: "Expired", NotYetValid: "NotYetValid", WrongAudience: "WrongAudience",
 	WrongIssuer: "WrongIssuer", EntraDisabled: "EntraDisabled", Unavailable: "Unavailable",
-	Unauthorized: "Unauthorized",
+	Unauthorized: "Unauthorized", LocalAuthDisabled: "LocalAuthDisabled",
 }
 
 // String is the constant's own name.
@@ -114,4 +117,11 @@ func expired(at time.Time) *Error {
 		Kind: Expired,
 		Text: fmt.Sprintf("ExpiredToken: The token is expired. Expiration time: '%s'", at.UTC().Format("2006-01-02 15:04:05Z")),
 	}
+}
+
+// ErrLocalAuthDisabled refuses a key, or what one has signed, where a namespace
+// takes none. The words are the service's (Azure/azure-sdk-for-js issue 32923).
+var ErrLocalAuthDisabled = &Error{
+	Kind: LocalAuthDisabled,
+	Text: "LocalAuthDisabled: Authorization failed because SAS authentication has been disabled for the namespace.",
 }

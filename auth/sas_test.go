@@ -85,6 +85,15 @@ func (r rules) Rule(namespace, hub, name string) (Rule, bool) {
 	return rule, ok
 }
 
+// disabled is what a namespace's name is followed by in a map that has it take no
+// keys.
+const disabled = " disabled"
+
+func (r rules) LocalAuthDisabled(namespace string) bool {
+	_, ok := r[namespace+disabled]
+	return ok
+}
+
 func newTestVerifier(t *testing.T, keys Keys, change func(*Options)) *Verifier {
 	t.Helper()
 	o := Options{Keys: keys, Now: func() time.Time { return noon }}
@@ -295,5 +304,47 @@ func TestVerifyConnectionString(t *testing.T) {
 		if (err == nil) != test.must || c.Allows(Send, test.path, noon) != test.allows {
 			t.Errorf("%s: %+v, %v", name, c, err)
 		}
+	}
+}
+
+func TestLocalAuthDisabled(t *testing.T) {
+	keys := rules{"ns//root": {Manage, "key", ""}, "ns//own": {Manage, "key", ""}, "other//root": {Manage, "key", ""}}
+	v := newTestVerifier(t, keys, func(o *Options) { o.Entra.AcceptAny = true })
+	own := v.Except(func(c *Claims) bool { return c.Local && c.OfNamespace && c.Name == "own" })
+	sas := func(name string) string { return SignSAS("sb://ns/", name, "key", noon.Add(time.Hour)) }
+	good := func(v *Verifier, rule string) {
+		t.Helper()
+		if c, err := v.Verify(t.Context(), "ns", sas(rule)); err != nil || !c.Local {
+			t.Errorf("%+v, %v", c, err)
+		}
+		if c, err := v.VerifyKey("ns", "", rule, "key"); err != nil || !c.Local {
+			t.Errorf("%+v, %v", c, err)
+		}
+	}
+	refused := func(v *Verifier, rule string) {
+		t.Helper()
+		const text = "LocalAuthDisabled: Authorization failed because SAS authentication has been disabled for the namespace."
+		_, err := v.Verify(t.Context(), "ns", sas(rule))
+		wantKind(t, err, LocalAuthDisabled, text)
+		_, err = v.VerifyKey("ns", "", rule, "key")
+		wantKind(t, err, LocalAuthDisabled, text)
+		_, err = v.VerifyConnectionString(t.Context(), "ns", ConnectionString{Host: "ns", KeyName: rule, Key: "key"})
+		wantKind(t, err, LocalAuthDisabled, text)
+	}
+	good(v, "root")
+	good(own, "root")
+	keys["ns"+disabled] = Rule{} // at once, without a new verifier
+	refused(v, "root")
+	refused(v, "own")
+	refused(v, "nobody") // whether a key is good is not said
+	refused(own, "root")
+	good(own, "own")
+	_, err := own.VerifyKey("ns", "", "own", "another key")
+	wantKind(t, err, InvalidSignature, "")
+	if _, err := v.VerifyKey("other", "", "root", "key"); err != nil {
+		t.Error(err)
+	}
+	if c, err := v.Verify(t.Context(), "ns", "a.b.c"); err != nil || c.Local {
+		t.Errorf("%+v, %v", c, err)
 	}
 }

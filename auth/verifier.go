@@ -25,6 +25,9 @@ type Keys interface {
 	// rule that hub alone; the caller tries both. hub is lower case, namespace
 	// and name are as the client gave them.
 	Rule(namespace, hub, name string) (Rule, bool)
+	// LocalAuthDisabled tells whether a namespace takes no key and nothing that
+	// one has signed.
+	LocalAuthDisabled(namespace string) bool
 }
 
 // Options configure a [Verifier].
@@ -42,10 +45,11 @@ type Options struct {
 
 // Verifier turns tokens and keys into claims. It may be used by many goroutines.
 type Verifier struct {
-	keys  Keys
-	entra *entra
-	skew  time.Duration
-	now   func() time.Time
+	keys   Keys
+	entra  *entra
+	skew   time.Duration
+	now    func() time.Time
+	except func(*Claims) bool // from the refusal of keys; nil is nobody
 }
 
 // NewVerifier returns a verifier. The error says what is wrong with the
@@ -62,6 +66,21 @@ func NewVerifier(o Options) (*Verifier, error) {
 		return nil, err
 	}
 	return &Verifier{keys: o.Keys, entra: e, skew: o.Skew, now: o.Now}, nil
+}
+
+// Except returns a verifier that differs in taking a key even where local
+// authentication is disabled, if allow says so of the claims that it would give:
+// somebody has to be able to enable it again.
+func (v *Verifier) Except(allow func(*Claims) bool) *Verifier {
+	w := *v
+	w.except = allow
+	return &w
+}
+
+// refuses tells whether keys are refused for a namespace, and the claims that one
+// would give are no exception; nil if they are not known yet.
+func (v *Verifier) refuses(namespace string, c *Claims) bool {
+	return v.keys.LocalAuthDisabled(namespace) && (v.except == nil || c != nil && !v.except(c))
 }
 
 // Verify checks a token that came for a namespace: a shared access signature or
@@ -82,6 +101,9 @@ func (v *Verifier) Verify(ctx context.Context, namespace, token string) (*Claims
 }
 
 func (v *Verifier) verifySAS(namespace, token string) (*Claims, error) {
+	if v.refuses(namespace, nil) {
+		return nil, ErrLocalAuthDisabled
+	}
 	t, err := parseSAS(token)
 	if err != nil {
 		var first *Error
@@ -96,16 +118,19 @@ func (v *Verifier) verifySAS(namespace, token string) (*Claims, error) {
 	}
 	c := &Claims{
 		Name:        name,
-		Local:       true,
 		Namespace:   namespace,
 		Grants:      []Grant{{Path: t.path, Rights: rule.Rights}},
 		OfNamespace: scope == "",
+		Local:       true,
 		Expires:     t.expires,
 		skew:        v.skew,
 	}
 	// Only who could sign learns that the token has expired.
 	if c.Expired(v.now()) {
 		return nil, expired(t.expires)
+	}
+	if v.refuses(namespace, c) {
+		return nil, ErrLocalAuthDisabled
 	}
 	return c, nil
 }
@@ -114,6 +139,9 @@ func (v *Verifier) verifySAS(namespace, token string) (*Claims, error) {
 // a hub, its own rules are tried first and the claims cover that hub; with "",
 // they cover the namespace. Errors are *Error.
 func (v *Verifier) VerifyKey(namespace, hub, name, key string) (*Claims, error) {
+	if v.refuses(namespace, nil) {
+		return nil, ErrLocalAuthDisabled
+	}
 	hub = EntityPath(hub)
 	_, scope, rule, err := v.find(namespace, hubOf(hub), []string{name}, func(r Rule) bool {
 		a, b := equalKeys(r.Primary, key), equalKeys(r.Secondary, key)
@@ -122,14 +150,18 @@ func (v *Verifier) VerifyKey(namespace, hub, name, key string) (*Claims, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &Claims{
+	c := &Claims{
 		Name:        name,
-		Local:       true,
 		Namespace:   namespace,
 		Grants:      []Grant{{Path: hub, Rights: rule.Rights}},
 		OfNamespace: scope == "",
+		Local:       true,
 		skew:        v.skew,
-	}, nil
+	}
+	if v.refuses(namespace, c) {
+		return nil, ErrLocalAuthDisabled
+	}
+	return c, nil
 }
 
 // VerifyConnectionString checks the secret in a connection string, for the

@@ -145,6 +145,10 @@ type EventHub struct {
 
 	mu     sync.Mutex
 	groups map[string]*ConsumerGroup // by lower-case name
+
+	// Namespaces.metering guards these.
+	last  byteTotals // when partitions were last rated
+	quiet bool       // and nothing had come then since the time before
 }
 
 // hubState is what changes of a hub; it is replaced as a whole.

@@ -1,6 +1,7 @@
 package hub_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -50,8 +51,10 @@ func TestGroupMetadata(t *testing.T) {
 func errorOf[T any](_ T, err error) error { return err }
 
 func TestReplaceRules(t *testing.T) {
+	w := newWorld(t)
+	h := w.hub("h", 1, hub.Settings{})
 	old := []hub.Rule{{Name: "a", Rights: auth.Send, Primary: "p", Secondary: "s"}, {Name: "b", Rights: auth.Listen, Primary: "q"}}
-	got, err := hub.ReplaceRules("h", old, []hub.Rule{{Name: "A", Rights: auth.Listen, Secondary: "t"}, {Name: "c", Rights: 1<<2 | auth.Send | auth.Listen}})
+	got, err := h.ReplaceRules(old, []hub.Rule{{Name: "A", Rights: auth.Listen, Secondary: "t"}, {Name: "c", Rights: 1<<2 | auth.Send | auth.Listen}})
 	if err != nil || len(got) != 2 || got[0] != (hub.Rule{Name: "A", Rights: auth.Listen, Primary: "p", Secondary: "t"}) ||
 		got[1].Rights != auth.Manage || len(got[1].Primary) != 44 || len(got[1].Secondary) != 44 {
 		t.Errorf("%+v %v", got, err)
@@ -59,15 +62,22 @@ func TestReplaceRules(t *testing.T) {
 	if len(old) != 2 || old[0].Secondary != "s" {
 		t.Errorf("the old ones are changed: %+v", old)
 	}
+	var many []hub.Rule
+	for i := range hub.MaxRules + 1 {
+		many = append(many, hub.Rule{Name: fmt.Sprint("r", i), Rights: auth.Send})
+	}
 	for name, want := range map[string][]hub.Rule{
 		"twice":     {{Name: "a", Rights: auth.Send}, {Name: "A", Rights: auth.Send}},
 		"no rights": {{Name: "a"}},
 		"no name":   {{Rights: auth.Send}},
 		"a slash":   {{Name: "a/b", Rights: auth.Send}},
 		"a key":     {{Name: "a", Rights: auth.Send, Primary: strings.Repeat("k", hub.MaxKey+1)}},
-		"many":      make([]hub.Rule, hub.MaxRules+1),
+		"many":      many,
 	} {
-		if got, err := hub.ReplaceRules("h", old, want); err == nil {
+		if got, err := h.ReplaceRules(old, want); err == nil {
+			t.Errorf("%s: %+v", name, got)
+		}
+		if got, err := w.ns.NewRules("new", want); err == nil {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}

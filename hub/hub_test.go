@@ -28,6 +28,8 @@ type world struct {
 	kv   *segment.MemoryKV
 	now  atomic.Int64
 
+	configured []hub.RulesOf
+
 	store *segment.Store
 	all   *hub.Namespaces
 	ns    *hub.Namespace
@@ -52,7 +54,7 @@ func (w *world) open() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.all, err = hub.Open(context.Background(), hub.Options{Store: w.store, Now: w.clock,
+	w.all, err = hub.Open(context.Background(), hub.Options{Store: w.store, Now: w.clock, Configured: w.configured,
 		Rules: []hub.Rule{{Name: "RootManageSharedAccessKey", Rights: auth.Manage, Primary: "SAS_KEY_VALUE"}}})
 	if err != nil {
 		w.t.Fatal(err)

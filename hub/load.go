@@ -146,6 +146,7 @@ func (n *Namespaces) sample() {
 		}
 		m.add(now, in, out, throttled)
 	}
+	n.rate()
 }
 
 // add counts what has come since the last look.

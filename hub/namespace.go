@@ -46,6 +46,9 @@ type NamespaceSettings struct {
 	MaximumCapacity int  `json:"maximumCapacity,omitempty"`
 	// Rules are the namespace's authorization rules.
 	Rules []Rule `json:"rules,omitempty"`
+	// DisableLocalAuth says that keys, and what they have signed, are refused.
+	// Source: disableLocalAuth of Microsoft.EventHub/namespaces.
+	DisableLocalAuth bool `json:"disableLocalAuth,omitempty"`
 	// DenyByDefault says that only peers of the addresses in IPRules may connect:
 	// addresses, or ranges such as 10.0.0.0/8. Otherwise IPRules mean nothing, as
 	// with the service.
@@ -64,6 +67,9 @@ type Resource struct {
 	Tags          map[string]string `json:"tags,omitempty"` // replaced as a whole
 	ZoneRedundant bool              `json:"zoneRedundant,omitempty"`
 	MinimumTLS    string            `json:"minimumTls,omitempty"`
+	// TrustedServices says that Azure's own services are let in whatever the IP
+	// rules say. There are none here.
+	TrustedServices bool `json:"trustedServices,omitempty"`
 }
 
 // namespaceRecord is a namespace as it is stored.
@@ -246,7 +252,8 @@ func (ns *Namespace) update(ctx context.Context, change func(*NamespaceSettings)
 		return notFound(ns.Name, "")
 	default:
 	}
-	r := ns.state.Load().record
+	before := ns.state.Load()
+	r := before.record
 	r.Rules, r.IPRules, r.ApplicationGroups = slices.Clone(r.Rules), slices.Clone(r.IPRules), slices.Clone(r.ApplicationGroups)
 	if err := change(&r.NamespaceSettings); err != nil {
 		return err
@@ -260,8 +267,25 @@ func (ns *Namespace) update(ctx context.Context, change func(*NamespaceSettings)
 		return fmt.Errorf("update namespace %s: %w", ns.Name, err)
 	}
 	ns.set(&r)
+	if !before.record.DisableLocalAuth {
+		ns.tellLocalAuth()
+	}
 	return nil
 }
+
+// tellLocalAuth tells those who asked for it, if keys are refused now.
+// n.changing is held.
+func (ns *Namespace) tellLocalAuth() {
+	if ns.LocalAuthDisabled() {
+		for _, fn := range ns.all.localAuth {
+			fn(ns)
+		}
+	}
+}
+
+// LocalAuthDisabled tells whether the namespace takes no key and nothing that one
+// has signed.
+func (ns *Namespace) LocalAuthDisabled() bool { return ns.state.Load().record.DisableLocalAuth }
 
 func (n *Namespaces) putNamespace(ctx context.Context, r *namespaceRecord, expect store.Version) error {
 	b, err := json.Marshal(r)

@@ -28,6 +28,10 @@ type Options struct {
 	Rules []Rule
 	// Capturer captures events; nil means that hubs can't be captured.
 	Capturer Capturer
+	// Configured are authorization rules that stand in a configuration: they hold
+	// before stored ones of the same name, for as long as they stand there, and are
+	// not stored. Names are in any case.
+	Configured []RulesOf
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Logger; nil means none.
@@ -44,12 +48,15 @@ type Namespaces struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	started   time.Time
-	pressures chan pressure
-	changing  sync.Mutex // serialises changes to entities
+	started    time.Time
+	pressures  chan pressure
+	changing   sync.Mutex // serialises changes to entities
+	configured map[ruleOwner][]Rule
+	localAuth  []func(*Namespace)
 
 	metering sync.Mutex
 	meters   map[*Namespace]*meter
+	rated    time.Duration // when partitions were last rated
 
 	mu     sync.RWMutex
 	byName map[string]*Namespace // by lower-case name
@@ -76,6 +83,7 @@ func Open(ctx context.Context, o Options) (*Namespaces, error) {
 	}
 	n := &Namespaces{o: o, meta: o.Store.Meta(), log: o.Logger, started: o.Now(), pressures: make(chan pressure, 8),
 		meters: map[*Namespace]*meter{}, byName: map[string]*Namespace{}}
+	n.configured = configuredRules(&n.o)
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := n.load(ctx); err != nil {
 		n.cancel()
@@ -156,7 +164,9 @@ func (n *Namespaces) Create(ctx context.Context, name string, s NamespaceSetting
 	if err := n.putNamespace(ctx, r, 0); err != nil {
 		return nil, fmt.Errorf("create namespace %s: %w", name, err)
 	}
-	return n.add(r), nil
+	ns := n.add(r)
+	ns.tellLocalAuth()
+	return ns, nil
 }
 
 // now is the current time in whole milliseconds, the resolution of all that is
@@ -227,21 +237,33 @@ func (n *Namespaces) Close() {
 // Rule implements auth.Keys.
 func (n *Namespaces) Rule(namespace, hub, name string) (auth.Rule, bool) {
 	ns := n.Lookup(namespace)
-	var rules []Rule
-	if hub == "" {
-		rules = ns.Settings().Rules
-	} else if h, err := ns.EventHub(hub); err == nil {
-		rules = h.Settings().Rules
-	}
-	if hub == "" {
-		rules = append(rules[:len(rules):len(rules)], n.o.Rules...)
-	}
-	for _, r := range rules {
-		if strings.EqualFold(r.Name, name) {
-			return auth.Rule{Rights: r.Rights, Primary: r.Primary, Secondary: r.Secondary}, true
+	set := ns.Rules()
+	if hub != "" {
+		set = RuleSet{configured: ns.configured(hub), stored: func() []Rule { return nil }}
+		if h, err := ns.EventHub(hub); err == nil {
+			set = h.Rules()
 		}
 	}
-	return auth.Rule{}, false
+	r, ok := set.lookup(name)
+	return auth.Rule{Rights: r.Rights, Primary: r.Primary, Secondary: r.Secondary}, ok
+}
+
+// IsOwn tells whether a rule of a namespace has the name of one of Options.Rules:
+// it is the broker's own then, whose key whoever runs the broker has.
+func (n *Namespaces) IsOwn(rule string) bool { return indexRule(n.o.Rules, rule) >= 0 }
+
+// LocalAuthDisabled implements auth.Keys.
+func (n *Namespaces) LocalAuthDisabled(namespace string) bool {
+	return n.Lookup(namespace).LocalAuthDisabled()
+}
+
+// OnLocalAuthDisabled has fn be called whenever a namespace has just had its local
+// authentication disabled, or was made so: what keys have opened is to be closed.
+// fn must not block.
+func (n *Namespaces) OnLocalAuthDisabled(fn func(*Namespace)) {
+	n.changing.Lock()
+	defer n.changing.Unlock()
+	n.localAuth = append(n.localAuth, fn)
 }
 
 // checkName holds names to what the service allows: letters, digits and

@@ -27,6 +27,12 @@ type Partition struct {
 	ended   bool
 
 	trimAt time.Time // retention's: when to look at it next
+
+	// The bytes that came and went since the start, and each second in the last
+	// whole rateWindow.
+	in, out         atomic.Int64
+	inRate, outRate atomic.Int64
+	last            byteTotals // at its end; Namespaces.metering guards it
 }
 
 type openLog struct{ store.Log }
@@ -84,6 +90,7 @@ func (a *appending) finish(err error) {
 	p, b, done := a.p, a.b, a.done
 	m := &p.hub.Metrics
 	if err == nil {
+		p.in.Add(a.bytes)
 		m.IncomingMessages.Add(int64(b.Count))
 		m.IncomingBytes.Add(a.bytes)
 		m.Requests[Success].Add(1)

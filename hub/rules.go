@@ -17,6 +17,42 @@ type Rule struct {
 	Rights    auth.Rights `json:"rights"`
 	Primary   string      `json:"primary"`
 	Secondary string      `json:"secondary,omitempty"`
+	// Configured says that the rule is one of Options.Configured, which can't be
+	// changed here.
+	Configured bool `json:"-"`
+}
+
+// RulesOf are the rules that a configuration has for a namespace or a hub.
+type RulesOf struct {
+	Namespace string // "" is the default one
+	Hub       string // "" is the namespace itself
+	Rules     []Rule
+}
+
+// ruleOwner is a namespace and a hub of it, or "", in lower case.
+type ruleOwner struct{ namespace, hub string }
+
+// configuredRules are those of Options.Configured. The last of a name counts.
+func configuredRules(o *Options) map[ruleOwner][]Rule {
+	all := map[ruleOwner][]Rule{}
+	for _, of := range o.Configured {
+		owner := ruleOwner{strings.ToLower(cmp.Or(of.Namespace, o.Default)), strings.ToLower(of.Hub)}
+		for _, r := range of.Rules {
+			r.Configured = true
+			if i := indexRule(all[owner], r.Name); i >= 0 {
+				all[owner][i] = r
+			} else {
+				all[owner] = append(all[owner], r)
+			}
+		}
+	}
+	return all
+}
+
+// configured returns the rules that a configuration has for the namespace, or for
+// one of its hubs, whether that exists or not.
+func (ns *Namespace) configured(hub string) []Rule {
+	return ns.all.configured[ruleOwner{strings.ToLower(ns.Name), strings.ToLower(hub)}]
 }
 
 // Limits of authorization rules. Source: features.md, sections 0 and 10.
@@ -37,46 +73,66 @@ func NewKey() string {
 
 // RuleSet are the authorization rules of a namespace or a hub.
 type RuleSet struct {
-	entity string
-	given  []Rule // that hold unless one of the same name is stored
-	stored func() []Rule
-	change func(context.Context, func(*[]Rule) error) error
+	entity     string
+	configured []Rule // that hold, whatever is stored
+	given      []Rule // that hold unless one of the same name is stored
+	stored     func() []Rule
+	change     func(context.Context, func(*[]Rule) error) error
 }
 
 // Rules are the namespace's authorization rules, those of Options among them.
 func (ns *Namespace) Rules() RuleSet {
-	return RuleSet{ns.Name, ns.all.o.Rules, func() []Rule { return ns.Settings().Rules }, func(ctx context.Context, f func(*[]Rule) error) error {
+	return RuleSet{ns.Name, ns.configured(""), ns.all.o.Rules, func() []Rule { return ns.Settings().Rules }, func(ctx context.Context, f func(*[]Rule) error) error {
 		return ns.Update(ctx, func(s *NamespaceSettings) error { return f(&s.Rules) })
 	}}
 }
 
 // Rules are the hub's own authorization rules.
 func (h *EventHub) Rules() RuleSet {
-	return RuleSet{h.Name, nil, func() []Rule { return h.Settings().Rules }, func(ctx context.Context, f func(*[]Rule) error) error {
+	return RuleSet{h.Name, h.ns.configured(h.Name), nil, func() []Rule { return h.Settings().Rules }, func(ctx context.Context, f func(*[]Rule) error) error {
 		return h.Update(ctx, func(s *Settings) error { return f(&s.Rules) })
 	}}
 }
 
 // All returns the rules, by name.
 func (s RuleSet) All() []Rule {
-	rules := slices.Clone(s.stored())
-	for _, r := range s.given {
-		if indexRule(rules, r.Name) < 0 {
-			rules = append(rules, r)
-		}
-	}
+	rules := s.AsMade()
 	slices.SortFunc(rules, func(a, b Rule) int { return strings.Compare(a.Name, b.Name) })
 	return rules
 }
 
-// Rule returns a rule by its name, in any case.
-func (s RuleSet) Rule(name string) (Rule, error) {
-	for _, rules := range [][]Rule{s.stored(), s.given} {
-		if i := indexRule(rules, name); i >= 0 {
-			return rules[i], nil
+// AsMade returns the rules in the order in which they were made, those of a
+// configuration first.
+func (s RuleSet) AsMade() []Rule {
+	var rules []Rule
+	for _, more := range s.inOrder() {
+		for _, r := range more {
+			if indexRule(rules, r.Name) < 0 {
+				rules = append(rules, r)
+			}
 		}
 	}
+	return rules
+}
+
+// inOrder are the rules, those first that hold before others of the same name.
+func (s RuleSet) inOrder() [][]Rule { return [][]Rule{s.configured, s.stored(), s.given} }
+
+// Rule returns a rule by its name, in any case.
+func (s RuleSet) Rule(name string) (Rule, error) {
+	if r, ok := s.lookup(name); ok {
+		return r, nil
+	}
 	return Rule{}, s.missing(name)
+}
+
+func (s RuleSet) lookup(name string) (Rule, bool) {
+	for _, rules := range s.inOrder() {
+		if i := indexRule(rules, name); i >= 0 {
+			return rules[i], true
+		}
+	}
+	return Rule{}, false
 }
 
 // find returns the place of a rule among those to be stored, -1 if there is
@@ -101,9 +157,34 @@ func indexRule(rules []Rule, name string) int {
 	return slices.IndexFunc(rules, func(r Rule) bool { return strings.EqualFold(r.Name, name) })
 }
 
+// fixed refuses to change a rule that the configuration has: then it would come
+// back with the next start, and its key with it.
+func (s RuleSet) fixed(name string) error {
+	if indexRule(s.configured, name) < 0 {
+		return nil
+	}
+	return fail(Forbidden, s.entity+"/AuthorizationRules/"+name, "The authorization rule '%s' of '%s' stands in the broker's configuration file, which alone can change it or take it away: do so there, and start the broker again.", name, s.entity)
+}
+
+// same tells whether a rule asks for nothing that another one hasn't.
+func (r *Rule) same(as *Rule) bool {
+	rights := r.Rights
+	if rights&auth.Manage == auth.Manage {
+		rights = auth.Manage
+	}
+	return rights == as.Rights && (r.Primary == "" || r.Primary == as.Primary) && (r.Secondary == "" || r.Secondary == as.Secondary)
+}
+
 // Put makes a rule, or changes the rights and keys of one, durably. Keys that
-// are not given stay, or are made. created tells which of the two it was.
+// are not given stay, or are made. created tells which of the two it was. A rule
+// that the configuration has can be asked for as it is.
 func (s RuleSet) Put(ctx context.Context, r Rule) (put Rule, created bool, err error) {
+	if i := indexRule(s.configured, r.Name); i >= 0 {
+		if !r.same(&s.configured[i]) {
+			return Rule{}, false, s.fixed(r.Name)
+		}
+		return s.configured[i], false, nil
+	}
 	err = s.change(ctx, func(rules *[]Rule) error {
 		i := s.find(rules, r.Name)
 		if created = i < 0; created {
@@ -120,18 +201,61 @@ func (s RuleSet) Put(ctx context.Context, r Rule) (put Rule, created bool, err e
 	return put, created, err
 }
 
-// ReplaceRules checks a whole list of rules that is to be in place of another,
-// for use in Update or before CreateEventHub. Keys that are not given stay as
-// they are in old, or are made. entity is for messages.
-func ReplaceRules(entity string, old, want []Rule) ([]Rule, error) {
+// NewRules checks the rules that a hub is to be made with. Keys that are not given
+// are made. Those that the configuration has for it may be among them as they are,
+// and are not returned.
+func (ns *Namespace) NewRules(hub string, want []Rule) ([]Rule, error) {
+	set := RuleSet{entity: hub, configured: ns.configured(hub)}
+	want, err := set.withoutConfigured(want)
+	if err != nil {
+		return nil, err
+	}
+	return replaceRules(hub, nil, want)
+}
+
+// ReplaceRules checks a whole list of rules that is to be in place of another, for
+// use in Update. Keys that are not given stay as they are in old, or are made.
+// Those that the configuration has for the hub have to be among them as they are,
+// and are not returned.
+func (h *EventHub) ReplaceRules(old, want []Rule) ([]Rule, error) {
+	set := h.Rules()
+	for _, r := range set.configured {
+		if indexRule(want, r.Name) < 0 {
+			return nil, set.fixed(r.Name)
+		}
+	}
+	want, err := set.withoutConfigured(want)
+	if err != nil {
+		return nil, err
+	}
+	return replaceRules(h.Name, old, want)
+}
+
+// withoutConfigured leaves the rules out that the configuration has, if nothing
+// else is asked of them.
+func (s RuleSet) withoutConfigured(want []Rule) ([]Rule, error) {
+	var out []Rule
+	for i, r := range want {
+		if indexRule(want[:i], r.Name) >= 0 {
+			return nil, fail(InvalidArgument, s.entity, "The authorization rule '%s' is named twice.", r.Name)
+		}
+		at := indexRule(s.configured, r.Name)
+		switch {
+		case at < 0:
+			out = append(out, r)
+		case !r.same(&s.configured[at]):
+			return nil, s.fixed(r.Name)
+		}
+	}
+	return out, nil
+}
+
+func replaceRules(entity string, old, want []Rule) ([]Rule, error) {
 	if len(want) > MaxRules {
 		return nil, fail(QuotaExceeded, entity, "There are up to %d authorization rules, not %d.", MaxRules, len(want))
 	}
 	var out []Rule
 	for _, r := range want {
-		if indexRule(out, r.Name) >= 0 {
-			return nil, fail(InvalidArgument, entity, "The authorization rule '%s' is named twice.", r.Name)
-		}
 		before := &Rule{}
 		if i := indexRule(old, r.Name); i >= 0 {
 			before = &old[i]
@@ -175,6 +299,9 @@ func (r *Rule) check(entity string) error {
 // Delete removes a rule, durably. Links that were opened with it go on until
 // their tokens expire.
 func (s RuleSet) Delete(ctx context.Context, name string) error {
+	if err := s.fixed(name); err != nil {
+		return err
+	}
 	return s.change(ctx, func(rules *[]Rule) error {
 		i := indexRule(*rules, name)
 		if i < 0 && indexRule(s.given, name) >= 0 {
@@ -191,6 +318,9 @@ func (s RuleSet) Delete(ctx context.Context, name string) error {
 // Regenerate replaces the primary or the secondary key of a rule, durably, by
 // the given one, or by a new one if that is "".
 func (s RuleSet) Regenerate(ctx context.Context, name string, primary bool, key string) (Rule, error) {
+	if err := s.fixed(name); err != nil {
+		return Rule{}, err
+	}
 	if key == "" {
 		key = NewKey()
 	}

@@ -63,16 +63,17 @@ var hubCodes = map[hub.Kind]armError{
 
 // authCodes is the same for refused tokens and missing rights.
 var authCodes = map[auth.Kind]armError{
-	auth.Malformed:        {status: http.StatusUnauthorized, code: "InvalidAuthenticationToken"},
-	auth.InvalidSignature: {status: http.StatusUnauthorized, code: "InvalidAuthenticationToken"},
-	auth.UnknownKey:       {status: http.StatusUnauthorized, code: "InvalidAuthenticationToken"},
-	auth.Expired:          {status: http.StatusUnauthorized, code: "ExpiredAuthenticationToken"},
-	auth.NotYetValid:      {status: http.StatusUnauthorized, code: "InvalidAuthenticationToken"},
-	auth.WrongAudience:    {status: http.StatusUnauthorized, code: "InvalidAuthenticationTokenAudience"},
-	auth.WrongIssuer:      {status: http.StatusUnauthorized, code: "InvalidAuthenticationTokenTenant"},
-	auth.EntraDisabled:    {status: http.StatusUnauthorized, code: "InvalidAuthenticationToken"},
-	auth.Unavailable:      {status: http.StatusServiceUnavailable, code: "ServiceUnavailable"},
-	auth.Unauthorized:     {status: http.StatusForbidden, code: "AuthorizationFailed"},
+	auth.Malformed:         {status: http.StatusUnauthorized, code: "InvalidAuthenticationToken"},
+	auth.InvalidSignature:  {status: http.StatusUnauthorized, code: "InvalidAuthenticationToken"},
+	auth.UnknownKey:        {status: http.StatusUnauthorized, code: "InvalidAuthenticationToken"},
+	auth.Expired:           {status: http.StatusUnauthorized, code: "ExpiredAuthenticationToken"},
+	auth.NotYetValid:       {status: http.StatusUnauthorized, code: "InvalidAuthenticationToken"},
+	auth.WrongAudience:     {status: http.StatusUnauthorized, code: "InvalidAuthenticationTokenAudience"},
+	auth.WrongIssuer:       {status: http.StatusUnauthorized, code: "InvalidAuthenticationTokenTenant"},
+	auth.EntraDisabled:     {status: http.StatusUnauthorized, code: "InvalidAuthenticationToken"},
+	auth.Unavailable:       {status: http.StatusServiceUnavailable, code: "ServiceUnavailable"},
+	auth.Unauthorized:      {status: http.StatusForbidden, code: "AuthorizationFailed"},
+	auth.LocalAuthDisabled: {status: http.StatusUnauthorized, code: "InvalidAuthenticationToken"},
 }
 
 // armAnswerFor translates any error. What is our own failure is not explained to

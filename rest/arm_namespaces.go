@@ -62,7 +62,7 @@ func (c *armCall) describeNamespace(ns *hub.Namespace) armNamespace {
 		SKU: armSKU{Name: s.Tier.Title(), Tier: s.Tier.Title(), Capacity: &s.Capacity},
 		ID:  c.id(ns), Name: ns.Name, Type: provider + "/Namespaces", Location: location(ns), Tags: s.Resource.Tags,
 		Properties: armNamespaceProperties{
-			MinimumTLSVersion: s.Resource.MinimumTLS, PublicNetworkAccess: "Enabled", ZoneRedundant: s.Resource.ZoneRedundant,
+			MinimumTLSVersion: s.Resource.MinimumTLS, DisableLocalAuth: s.DisableLocalAuth, PublicNetworkAccess: "Enabled", ZoneRedundant: s.Resource.ZoneRedundant,
 			IsAutoInflateEnabled: s.AutoInflate, MaximumThroughputUnits: s.MaximumCapacity,
 			ProvisioningState: "Succeeded", MetricID: c.subscription + ":" + strings.ToLower(ns.Name),
 			CreatedAt: stamp(ns.Created), UpdatedAt: stamp(ns.Updated()),
@@ -130,10 +130,12 @@ func (c *armCall) createNamespace(want *namespaceBody) (*hub.Namespace, error) {
 	if !namespaceName.MatchString(c.names[0]) {
 		return nil, badRequest("name", "The specified name '%s' is not valid: %s.", excerpt(c.names[0]), namespaceNames)
 	}
-	// Who says nothing of a tier gets the service's own default.
-	s := hub.NamespaceSettings{Tier: hub.Standard}
+	var s hub.NamespaceSettings
 	if err := want.change(&s, true); err != nil {
 		return nil, err
+	}
+	if s.Tier == "" {
+		s.Tier = hub.Standard // the service's own default
 	}
 	return c.s.o.Namespaces.Create(c.Context(), c.names[0], s)
 }
@@ -150,8 +152,8 @@ type namespaceBody struct {
 		MaximumThroughputUnits *int    `json:"maximumThroughputUnits"`
 		ZoneRedundant          *bool   `json:"zoneRedundant"`
 		MinimumTLSVersion      *string `json:"minimumTlsVersion"`
+		DisableLocalAuth       *bool   `json:"disableLocalAuth"`
 
-		DisableLocalAuth           bool            `json:"disableLocalAuth"`
 		PublicNetworkAccess        string          `json:"publicNetworkAccess"`
 		AlternateName              string          `json:"alternateName"`
 		ClusterArmID               string          `json:"clusterArmId"`
@@ -186,8 +188,6 @@ const (
 func (b *namespaceBody) check() error {
 	p := &b.Properties
 	switch {
-	case p.DisableLocalAuth:
-		return unsupported("DisableLocalAuth", "properties.disableLocalAuth", "Shared access signatures can't be turned off for a namespace.")
 	case p.PublicNetworkAccess != "" && !strings.EqualFold(p.PublicNetworkAccess, "Enabled"):
 		return unsupported("PublicNetworkAccess", "properties.publicNetworkAccess", publicAccess)
 	case p.AlternateName != "":
@@ -212,8 +212,6 @@ func (b *namespaceBody) check() error {
 		return badRequest("tags", "A resource has up to %d tags, not %d.", maxTags, len(b.Tags))
 	case b.SKU != nil && b.SKU.Name == "":
 		return badRequest("sku.name", "The sku has no name.")
-	case b.SKU != nil && b.SKU.Tier != "" && !strings.EqualFold(b.SKU.Tier, b.SKU.Name):
-		return badRequest("sku.tier", "The sku's name %s and tier %s differ.", excerpt(b.SKU.Name), excerpt(b.SKU.Tier))
 	}
 	for name, value := range b.Tags {
 		if name == "" || len(name) > maxTagName || len(value) > maxTagValue {
@@ -223,11 +221,31 @@ func (b *namespaceBody) check() error {
 	return nil
 }
 
+// of is the tier that is asked for where there is another one, "" for none. Name
+// and tier say the same; but az sends what it has read, and one of them changed
+// ("az eventhubs namespace update --sku"): then that is what is asked for.
+func (sku *armSKU) of(now hub.Tier) (hub.Tier, error) {
+	name, err := hub.ParseTier(sku.Name)
+	if err != nil || sku.Tier == "" {
+		return name, err
+	}
+	tier, err := hub.ParseTier(sku.Tier)
+	switch {
+	case err != nil:
+		return "", err
+	case name == tier, tier == now:
+		return name, nil
+	case name == now:
+		return tier, nil
+	}
+	return "", badRequest("sku.tier", "The sku's name %s and tier %s differ.", name.Title(), tier.Title())
+}
+
 // change puts what is asked for into s; whole says that it replaces the tags even
 // where there are none.
 func (b *namespaceBody) change(s *hub.NamespaceSettings, whole bool) error {
 	if sku := b.SKU; sku != nil {
-		t, err := hub.ParseTier(sku.Name)
+		t, err := sku.of(s.Tier)
 		if err != nil {
 			return err
 		}
@@ -247,6 +265,9 @@ func (b *namespaceBody) change(s *hub.NamespaceSettings, whole bool) error {
 	}
 	if !s.AutoInflate {
 		s.MaximumCapacity = 0
+	}
+	if p.DisableLocalAuth != nil {
+		s.DisableLocalAuth = *p.DisableLocalAuth
 	}
 	r := &s.Resource
 	if whole || b.Tags != nil {

@@ -28,6 +28,7 @@ func (c *armCall) describeNetworkRules(ns *hub.Namespace) armChild {
 	}
 	return armChild{c.id(ns, "networkRuleSets", "default"), "default", typeNetworkRules, location(ns), map[string]any{
 		"publicNetworkAccess": "Enabled", "defaultAction": action, "virtualNetworkRules": []any{}, "ipRules": ips,
+		"trustedServiceAccessEnabled": s.Resource.TrustedServices,
 	}}
 }
 
@@ -56,8 +57,7 @@ func (c *armCall) showNetworkRules() error {
 	return c.reply(http.StatusOK, c.describeNetworkRules(ns))
 }
 
-// putNetworkRules replaces the addresses; a default action that is not given
-// stays.
+// putNetworkRules replaces the addresses; of the rest, what is not given stays.
 func (c *armCall) putNetworkRules() error {
 	ns, err := c.networkRules()
 	if err != nil {
@@ -69,6 +69,7 @@ func (c *armCall) putNetworkRules() error {
 			PublicNetworkAccess string          `json:"publicNetworkAccess"`
 			IPRules             []armIPRule     `json:"ipRules"`
 			VirtualNetworkRules json.RawMessage `json:"virtualNetworkRules"`
+			TrustedServices     *bool           `json:"trustedServiceAccessEnabled"`
 		} `json:"properties"`
 	}
 	if err := c.read(&want); err != nil {
@@ -94,6 +95,9 @@ func (c *armCall) putNetworkRules() error {
 	err = ns.Update(c.Context(), func(s *hub.NamespaceSettings) error {
 		if s.IPRules = ips; p.DefaultAction != "" {
 			s.DenyByDefault = deny
+		}
+		if p.TrustedServices != nil {
+			s.Resource.TrustedServices = *p.TrustedServices
 		}
 		return nil
 	})

@@ -30,8 +30,8 @@ type manager struct {
 // inGroup is where the resources of the tests are.
 const inGroup = "/subscriptions/s1/resourceGroups/g1/providers/Microsoft.EventHub/"
 
-func newManager(t testing.TB) *manager {
-	w := newWorld(t)
+func newManager(t testing.TB, configured ...hub.RulesOf) *manager {
+	w := newWorldAt(t, nil, configured...)
 	srv := httptest.NewServer(w.anyToken())
 	t.Cleanup(srv.Close)
 	return &manager{w, srv.URL}
@@ -149,7 +149,7 @@ func TestARMShapes(t *testing.T) {
 		{"PUT", "namespaces/orders-dev/eventhubs/h1/authorizationRules/r2", `{"properties":{"rights":["Send","Listen","Manage"]}}`,
 			`{"id":"/subscriptions/s1/resourceGroups/g1/providers/Microsoft.EventHub/namespaces/orders-dev/eventhubs/h1/authorizationRules/r2","name":"r2","type":"Microsoft.EventHub/namespaces/eventhubs/authorizationrules","location":"West US","properties":{"rights":["Listen","Send","Manage"]}}`},
 		{"GET", "namespaces/orders-dev/networkRuleSets/default", ``,
-			`{"id":"/subscriptions/s1/resourceGroups/g1/providers/Microsoft.EventHub/namespaces/orders-dev/networkRuleSets/default","name":"default","type":"Microsoft.EventHub/Namespaces/NetworkRuleSets","location":"West US","properties":{"publicNetworkAccess":"Enabled","defaultAction":"Allow","virtualNetworkRules":[],"ipRules":[]}}`},
+			`{"id":"/subscriptions/s1/resourceGroups/g1/providers/Microsoft.EventHub/namespaces/orders-dev/networkRuleSets/default","name":"default","type":"Microsoft.EventHub/Namespaces/NetworkRuleSets","location":"West US","properties":{"publicNetworkAccess":"Enabled","defaultAction":"Allow","virtualNetworkRules":[],"ipRules":[],"trustedServiceAccessEnabled":false}}`},
 		{"POST", "/subscriptions/s1/providers/Microsoft.EventHub/checkNameAvailability", `{"name":"not-there-yet"}`, `{"nameAvailable":true,"reason":"None","message":null}`},
 		{"GET", "/subscriptions/s1/resourcegroups/g1", ``, `{"id":"/subscriptions/s1/resourceGroups/g1","name":"g1","type":"Microsoft.Resources/resourceGroups","location":"local","properties":{"provisioningState":"Succeeded"}}`},
 	} {
@@ -316,6 +316,63 @@ func TestARMRules(t *testing.T) {
 	}
 }
 
+// TestARMConfiguredRules: the rules of a configuration are listed, and are its to
+// change.
+func TestARMConfiguredRules(t *testing.T) {
+	m := newManager(t, hub.RulesOf{Rules: []hub.Rule{{Name: "fixed", Rights: auth.Send, Primary: "f"}}},
+		hub.RulesOf{Hub: "trial", Rules: []hub.Rule{{Name: "fixed", Rights: auth.Listen, Primary: "t"}}})
+	for on, right := range map[string]string{"namespaces/localhost": "Send", "namespaces/localhost/eventhubs/trial": "Listen"} {
+		rule := on + "/authorizationRules/fixed"
+		if got := m.must("GET", on+"/authorizationRules", "").names(); !strings.Contains(got, "fixed") {
+			t.Errorf("%s: %s", on, got)
+		}
+		m.shows(m.must("GET", rule, ""), map[string]any{"properties.rights": []any{right}})
+		m.shows(m.must("PUT", rule, `{"properties":{"rights":["`+right+`"]}}`), map[string]any{"properties.rights": []any{right}})
+		if m.must("POST", rule+"/listKeys", "")["primaryKey"] == nil {
+			t.Errorf("%s has no key", rule)
+		}
+		for _, c := range [][3]string{
+			{"PUT", rule, `{"properties":{"rights":["Listen","Send"]}}`},
+			{"DELETE", rule, ""},
+			{"POST", rule + "/regenerateKeys", `{"keyType":"SecondaryKey"}`},
+		} {
+			status, d, _ := m.ask(c[0], c[1], c[2])
+			if text := fmt.Sprint(d.at("error.message")); status != http.StatusBadRequest || d.at("error.code") != "BadRequest" || !strings.Contains(text, "configuration file, which alone can change it") {
+				t.Errorf("%s %s: %d %v", c[0], c[1], status, d)
+			}
+		}
+	}
+}
+
+// TestARMLocalAuth turns keys off and on, as every door sees it.
+func TestARMLocalAuth(t *testing.T) {
+	m := newManager(t)
+	const ns = "namespaces/localhost"
+	root := map[string]string{"Authorization": token("http://localhost/", "root", "root key")}
+	m.shows(m.must("PUT", ns, `{"properties":{"disableLocalAuth":true}}`), map[string]any{"properties.disableLocalAuth": true})
+	m.shows(m.must("PATCH", ns, `{"tags":{"a":"b"}}`), map[string]any{"properties.disableLocalAuth": true})
+	m.shows(m.must("GET", ns, ""), map[string]any{"properties.disableLocalAuth": true})
+	for what, r := range map[string]reply{
+		"sending":  m.post("/trial/messages", "x", nil),
+		"a batch":  m.post("/trial/messages", `[{"Body":"x"}]`, map[string]string{"Content-Type": "application/vnd.microsoft.servicebus.json"}),
+		"the list": m.do("GET", "/$Resources/EventHubs", nil, root),
+		"a change": m.do("DELETE", "/trial", nil, root),
+	} {
+		if r.status != http.StatusUnauthorized || !strings.HasPrefix(r.Detail, "LocalAuthDisabled: Authorization failed because SAS authentication has been disabled for the namespace. TrackingId:") {
+			t.Errorf("%s: %d %s", what, r.status, r.Detail)
+		}
+	}
+	// Web tokens go on.
+	web := &world{t: t, url: m.url}
+	bearer := map[string]string{"Authorization": "Bearer a.e30.b"}
+	web.accepted(web.post("/trial/messages", "x", bearer))
+	if r := web.do("GET", "/$Resources/EventHubs", nil, bearer); r.status != http.StatusOK {
+		t.Errorf("%+v", r)
+	}
+	m.shows(m.must("PATCH", ns, `{"properties":{"disableLocalAuth":false}}`), map[string]any{"properties.disableLocalAuth": false})
+	m.accepted(m.post("/trial/messages", "x", nil))
+}
+
 func TestARMNetworkRules(t *testing.T) {
 	m := newManager(t)
 	const path = "namespaces/localhost/networkRuleSets/default"
@@ -374,7 +431,7 @@ func TestARMRefusals(t *testing.T) {
 		{"PUT", "namespaces/new-one", `{"location":"` + strings.Repeat("x", 65) + `"}`, 400, "BadRequest"},
 		{"PUT", "namespaces/new-one", `{"identity":{"type":"SystemAssigned"}}`, 400, "IdentityNotSupported"},
 		{"PUT", "namespaces/new-one", properties(`"minimumTlsVersion":"1.3"`), 400, "BadRequest"},
-		{"PUT", "namespaces/new-one", properties(`"disableLocalAuth":true`), 400, "DisableLocalAuthNotSupported"},
+		{"PUT", "namespaces/new-one", properties(`"disableLocalAuth":"yes"`), 400, "InvalidRequestContent"},
 		{"PUT", "namespaces/new-one", properties(`"publicNetworkAccess":"Disabled"`), 400, "PublicNetworkAccessNotSupported"},
 		{"PUT", "namespaces/new-one", properties(`"alternateName":"x"`), 400, "AlternateNameNotSupported"},
 		{"PUT", "namespaces/new-one", properties(`"clusterArmId":"x"`), 400, "ClusterNotSupported"},

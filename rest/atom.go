@@ -336,7 +336,7 @@ func (m *managing) putHub() error {
 	}
 	if !m.updates() {
 		s := hub.Settings{Retention: want.retention(0), Status: hub.Status(want.status), Metadata: want.metadata}
-		if s.Rules, err = hub.ReplaceRules(m.r.hub, nil, want.rules); err != nil {
+		if s.Rules, err = m.ns.NewRules(m.r.hub, want.rules); err != nil {
 			return err
 		}
 		partitions := DefaultPartitions
@@ -363,7 +363,7 @@ func (m *managing) putHub() error {
 		s.Retention = want.retention(s.Retention)
 		s.Status, s.Metadata = hub.Status(want.status), want.metadata
 		if want.hasRules { // else they stay: nobody loses a key by leaving it out
-			s.Rules, err = hub.ReplaceRules(h.Name, s.Rules, want.rules)
+			s.Rules, err = h.ReplaceRules(s.Rules, want.rules)
 		}
 		return err
 	})

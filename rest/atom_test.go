@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -68,6 +69,7 @@ type groupXML struct {
 
 type partitionXML struct {
 	SizeInBytes, BeginSequenceNumber, EndSequenceNumber int64
+	IncomingBytesPerSecond, OutgoingBytesPerSecond      int64
 	LastEnqueuedOffset                                  string
 	LastEnqueuedTimeUtc                                 time.Time
 }
@@ -517,6 +519,66 @@ func TestGroups(t *testing.T) {
 	}
 	if err := <-gone; err == nil || !strings.Contains(err.Error(), "billing") {
 		t.Error(err)
+	}
+}
+
+// TestPartitionRates: what comes and goes each second is that of its partition.
+func TestPartitionRates(t *testing.T) {
+	var passed atomic.Int64
+	start := time.Now()
+	w := newWorldAt(t, func() time.Time { return start.Add(time.Duration(passed.Load())) })
+	w.accepted(w.post("/trial/partitions/1/messages", strings.Repeat("x", 50_000), nil))
+	w.hub.At(1).Delivered(20_000)
+	w.hub.Metrics.OutgoingBytes.Add(20_000)
+	passed.Add(int64(5 * time.Second))
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		p := w.entry("GET", "/trial/partitions/1", "", as("reader"), 200).Partition
+		if p.IncomingBytesPerSecond > 0 {
+			if in, out := p.IncomingBytesPerSecond, p.OutgoingBytesPerSecond; in < 10_000 || in > 10_100 || out != 4000 {
+				t.Errorf("%d in, %d out", in, out)
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("no rate is ever shown")
+		}
+	}
+	if p := w.entry("GET", "/trial/partitions/0", "", as("reader"), 200).Partition; p.IncomingBytesPerSecond != 0 || p.OutgoingBytesPerSecond != 0 {
+		t.Errorf("the other partition: %+v", p)
+	}
+}
+
+// TestConfiguredRulesInEntries: the rules that a configuration has for a hub are in
+// its description, which can be sent back, but not without them.
+func TestConfiguredRulesInEntries(t *testing.T) {
+	w := newWorldAt(t, nil, hub.RulesOf{Hub: "trial", Rules: []hub.Rule{{Name: "fixed", Rights: auth.Listen, Primary: "f"}}},
+		hub.RulesOf{Hub: "new", Rules: []hub.Rule{{Name: "fixed", Rights: auth.Listen, Primary: "n"}}})
+	rule := func(rights, key string) string {
+		return hubBody("<AuthorizationRules>" + accessRule("fixed", rights, "<PrimaryKey>"+key+"</PrimaryKey>") + accessRule("mine", "Send", "") + "</AuthorizationRules>")
+	}
+	if e := w.entry("GET", "/trial", "", as("root"), 200); len(e.Hub.Rules) != 1 || e.Hub.Rules[0].KeyName != "fixed" || e.Hub.Rules[0].PrimaryKey != "f" {
+		t.Errorf("%+v", e.Hub.Rules)
+	}
+	if e := w.entry("PUT", "/trial", rule("Listen", "f"), withMatch(as("root")), 200); len(e.Hub.Rules) != 2 {
+		t.Errorf("%+v", e.Hub.Rules)
+	}
+	if s := w.hub.Settings(); len(s.Rules) != 1 || s.Rules[0].Name != "mine" {
+		t.Errorf("stored: %+v", s.Rules)
+	}
+	for what, body := range map[string]string{
+		"other rights":  rule("Send", "f"),
+		"another key":   rule("Listen", "g"),
+		"without it":    hubBody("<AuthorizationRules>" + accessRule("mine", "Send", "") + "</AuthorizationRules>"),
+		"without rules": hubBody("<AuthorizationRules></AuthorizationRules>"),
+	} {
+		if r := w.do("PUT", "/trial", strings.NewReader(body), withMatch(as("root"))); r.status != http.StatusForbidden || !strings.Contains(r.Detail, "configuration file") {
+			t.Errorf("%s: %d %s", what, r.status, r.Detail)
+		}
+	}
+	// Who says nothing of rules changes none; a new hub need not name them.
+	w.entry("PUT", "/trial", hubBody("<MessageRetentionInDays>2</MessageRetentionInDays>"), withMatch(as("root")), 200)
+	if e := w.entry("PUT", "/new", hubBody("<PartitionCount>1</PartitionCount>"), as("root"), 201); len(e.Hub.Rules) != 1 || e.Hub.Rules[0].PrimaryKey != "n" {
+		t.Errorf("%+v", e.Hub.Rules)
 	}
 }
 

@@ -133,8 +133,8 @@ func (m *managing) hubEntry(h *hub.EventHub, rules bool) entry {
 		w.number("MessageRetentionInDays", days(s.Retention))
 		w.WriteString("<AuthorizationRules>")
 		if rules {
-			for i := range s.Rules {
-				w.rule(&s.Rules[i], h)
+			for _, r := range h.Rules().AsMade() {
+				w.rule(&r, h)
 			}
 		}
 		w.WriteString("</AuthorizationRules>")
@@ -221,17 +221,18 @@ func (m *managing) listGroups(h *hub.EventHub) error {
 	return m.feed("ConsumerGroups", "/"+url.PathEscape(h.Name)+"/consumergroups/", "consumergroups/", entries)
 }
 
-// partitionEntry describes what a partition holds. How many bytes a second come
-// and go is not measured for each partition.
+// partitionEntry describes what a partition holds, and how many bytes a second
+// have come and gone lately.
 func (m *managing) partitionEntry(p *hub.Partition) (entry, error) {
 	info, err := p.Info(m.Context())
 	h := p.Hub()
+	in, out := p.Rates()
 	return entry{title: strconv.Itoa(p.Index()), published: h.Created, updated: h.Created, kind: "PartitionDescription", content: func(w *writer) {
 		w.number("SizeInBytes", info.Bytes)
 		w.number("BeginSequenceNumber", int64(info.First))
 		w.number("EndSequenceNumber", int64(info.Last()))
-		w.number("IncomingBytesPerSecond", 0)
-		w.number("OutgoingBytesPerSecond", 0)
+		w.number("IncomingBytesPerSecond", in)
+		w.number("OutgoingBytesPerSecond", out)
 		w.number("LastEnqueuedOffset", int64(info.Last()))
 		w.instant("LastEnqueuedTimeUtc", info.LastEnqueued)
 	}}, err

@@ -38,21 +38,23 @@ type world struct {
 
 var rules = []hub.Rule{
 	{Name: "root", Rights: auth.Manage, Primary: "root key"},
+	{Name: "RootManageSharedAccessKey", Rights: auth.Manage, Primary: "the broker's"},
 	{Name: "reader", Rights: auth.Listen, Primary: "reader key"},
 	{Name: "sender", Rights: auth.Send, Primary: "sender key"},
 }
 
 func newWorld(t testing.TB) *world { return newWorldAt(t, nil) }
 
-// newWorldAt is newWorld with a clock; nil is the real one.
-func newWorldAt(t testing.TB, now func() time.Time) *world {
+// newWorldAt is newWorld with a clock, nil for the real one, and rules that a
+// configuration has.
+func newWorldAt(t testing.TB, now func() time.Time, configured ...hub.RulesOf) *world {
 	ctx := t.Context()
 	st, err := segment.Open(ctx, segment.Options{Disk: sim.NewDisk(), KV: segment.NewMemoryKV(), JournalBytes: 4 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { st.Close() })
-	all, err := hub.Open(ctx, hub.Options{Store: st, Rules: rules, Now: now, Codecs: map[event.Encoding]event.Codec{event.EncodingAMQP: message.Codec{}}})
+	all, err := hub.Open(ctx, hub.Options{Store: st, Rules: rules, Configured: configured, Now: now, Codecs: map[event.Encoding]event.Codec{event.EncodingAMQP: message.Codec{}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,11 +23,18 @@ func ruleOf(cmd *cobra.Command) *string {
 	return cmd.Flags().String("hub", "", "event `HUB` whose rule it is (default: the namespace)")
 }
 
+// configurationFile is where a rule stands that can be changed there alone.
+const configurationFile = "the configuration file"
+
 func printRule(cmd *cobra.Command, out output, r *admin.Rule) error {
 	if out == asJSON {
 		return printJSON(cmd.OutOrStdout(), r)
 	}
-	return table(cmd.OutOrStdout(), [][]string{{"Name", r.Name}, {"Rights", r.Rights}, {"Primary key", r.Primary}, {"Secondary key", r.Secondary}})
+	rows := [][]string{{"Name", r.Name}, {"Rights", r.Rights}, {"Primary key", r.Primary}, {"Secondary key", r.Secondary}}
+	if r.Configured {
+		rows = append(rows, []string{"Stands in", configurationFile})
+	}
+	return table(cmd.OutOrStdout(), rows)
 }
 
 func newKeyCreate() *cobra.Command {
@@ -64,7 +71,11 @@ func newKeyList() *cobra.Command {
 		}
 		rows := [][]string{{"NAME", "RIGHTS"}}
 		for _, r := range rules {
-			rows = append(rows, []string{r.Name, r.Rights})
+			row := []string{r.Name, r.Rights}
+			if r.Configured {
+				row = append(row, "in "+configurationFile)
+			}
+			rows = append(rows, row)
 		}
 		return table(cmd.OutOrStdout(), rows)
 	})

@@ -28,6 +28,7 @@ type capacityFlags struct {
 	autoInflate bool
 	maximum     int
 	allowIPs    []string
+	noLocalAuth bool
 }
 
 func (f *capacityFlags) add(cmd *cobra.Command) {
@@ -36,6 +37,7 @@ func (f *capacityFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.autoInflate, "auto-inflate", false, "raise the units with the load (standard)")
 	cmd.Flags().IntVar(&f.maximum, "max-capacity", 0, "`UNITS` that auto-inflate goes up to")
 	cmd.Flags().StringSliceVar(&f.allowIPs, "allow-ips", nil, "`ADDRESSES` and ranges from which alone clients may connect, such as 10.0.0.0/8,192.0.2.7; empty for all")
+	cmd.Flags().BoolVar(&f.noLocalAuth, "disable-local-auth", false, "refuse keys and shared access signatures, and take Entra tokens alone")
 	cmd.RegisterFlagCompletionFunc("tier", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) { //nolint:errcheck // the flag is there
 		return admin.Tiers(), cobra.ShellCompDirectiveNoFileComp
 	})
@@ -58,6 +60,9 @@ func (f *capacityFlags) change(cmd *cobra.Command) admin.NamespaceChange {
 	}
 	if cmd.Flags().Changed("allow-ips") {
 		c.AllowedIPs = &f.allowIPs
+	}
+	if cmd.Flags().Changed("disable-local-auth") {
+		c.DisableLocalAuth = &f.noLocalAuth
 	}
 	return c
 }
@@ -131,10 +136,15 @@ func newNamespaceShow() *cobra.Command {
 		if len(ns.AllowedIPs) > 0 {
 			from = strings.Join(ns.AllowedIPs, ", ")
 		}
+		localAuth := "enabled"
+		if ns.DisableLocalAuth {
+			localAuth = "disabled: keys and shared access signatures are refused"
+		}
 		return table(cmd.OutOrStdout(), [][]string{
 			{"Name", ns.Name},
 			{"Capacity", capacityOf(&ns)},
 			{"Open to", from},
+			{"Local authentication", localAuth},
 			{"Event hubs", strconv.Itoa(ns.Hubs)},
 			{"Partitions", strconv.Itoa(ns.Partitions)},
 			{"Connections", strconv.FormatInt(ns.Connections, 10)},
@@ -149,8 +159,8 @@ func newNamespaceUpdate() *cobra.Command {
 	var flags capacityFlags
 	cmd := &cobra.Command{
 		Use:     "update NAME",
-		Short:   "Change a namespace's tier and units, at once",
-		Example: "  millrace namespace update payments --capacity 4\n  millrace namespace update localhost --tier standard --auto-inflate --max-capacity 10",
+		Short:   "Change a namespace's tier and units, and who may connect, at once",
+		Example: "  millrace namespace update payments --capacity 4\n  millrace namespace update localhost --tier standard --auto-inflate --max-capacity 10\n  millrace namespace update payments --disable-local-auth=true",
 		Args:    arguments(cobra.ExactArgs(1)),
 	}
 	flags.add(cmd)
@@ -158,7 +168,7 @@ func newNamespaceUpdate() *cobra.Command {
 	return manage(cmd, func(cmd *cobra.Command, c *admin.Client, args []string) error {
 		change := flags.change(cmd)
 		if change == (admin.NamespaceChange{}) {
-			return misused("there is nothing to change; give --tier, --capacity, --auto-inflate, --max-capacity or --allow-ips")
+			return misused("there is nothing to change; give --tier, --capacity, --auto-inflate, --max-capacity, --allow-ips or --disable-local-auth")
 		}
 		ns, err := c.UpdateNamespace(cmd.Context(), args[0], change)
 		if err != nil {
