@@ -32,8 +32,10 @@ type Capture struct {
 	Destination string `json:"destination,omitempty"`
 	// Container is the container or bucket, or the folder in a folder; "" means
 	// the destination's own.
-	Container string        `json:"container,omitempty"`
-	Notice    CaptureNotice `json:"notice,omitzero"`
+	Container string `json:"container,omitempty"`
+	// Resource is what resource managers call the destination; it is kept for them.
+	Resource string        `json:"resource,omitempty"`
+	Notice   CaptureNotice `json:"notice,omitzero"`
 }
 
 // CaptureNotice says who is told of each file.
