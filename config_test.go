@@ -142,7 +142,7 @@ func TestRehearsal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := rehearse(t.Context(), f.namespaces); err == nil || !strings.Contains(err.Error(), c.says) {
+		if err := rehearse(t.Context(), f.namespaces, nil); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%q: %v; want %q", c.file, err, c.says)
 		}
 	}

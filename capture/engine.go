@@ -17,7 +17,7 @@ import (
 	"github.com/millrace/millrace/store"
 )
 
-// Options say how to capture. Meta and Spool are needed.
+// Options say how to capture. Meta and Spool are needed to start.
 type Options struct {
 	// Meta holds where the capture of each partition stands, under keys that begin
 	// with "capture/". It outlives the engine.
@@ -77,8 +77,8 @@ type captured struct {
 	parts []*partition
 }
 
-// New returns an engine. The error says why the spool can't be used.
-func New(o Options) (*Engine, error) {
+// New returns an engine, which can judge settings before it is started.
+func New(o Options) *Engine {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -100,15 +100,15 @@ func New(o Options) (*Engine, error) {
 		e.tools <- nil // made when first used
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
-	if err := os.RemoveAll(o.Spool); err != nil {
-		return nil, fmt.Errorf("clear the folder of unfinished captured files: %w", err)
-	}
-	return e, nil
+	return e
 }
 
 // Start begins to capture, where it was left. The namespaces are those whose hubs
 // it is told of.
 func (e *Engine) Start(ctx context.Context, all *hub.Namespaces) error {
+	if err := os.RemoveAll(e.o.Spool); err != nil {
+		return fmt.Errorf("clear the folder of unfinished captured files: %w", err)
+	}
 	left, err := e.leftovers(ctx)
 	if err != nil {
 		return fmt.Errorf("read where the capture of events stands: %w", err)

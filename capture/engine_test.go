@@ -236,11 +236,8 @@ func (w *world) open() {
 	if w.meta != nil {
 		meta = w.meta(meta)
 	}
-	w.engine, err = capture.New(capture.Options{Meta: meta, Spool: w.spool, Destinations: map[string]capture.Destination{"": w.dest, "other": w.dest},
+	w.engine = capture.New(capture.Options{Meta: meta, Spool: w.spool, Destinations: map[string]capture.Destination{"": w.dest, "other": w.dest},
 		Now: w.clock, Elapsed: func() time.Duration { return time.Duration(w.ran.Load()) * time.Millisecond }, Room: w.room.Load})
-	if err != nil {
-		w.t.Fatal(err)
-	}
 	w.all, err = hub.Open(context.Background(), hub.Options{Store: w.store, Now: w.clock, Capturer: w.engine})
 	if err != nil {
 		w.t.Fatal(err)
@@ -349,6 +346,9 @@ func (w *world) set(change func(*hub.Capture)) {
 func (w *world) reopen() {
 	w.t.Helper()
 	w.close()
+	if err := os.RemoveAll(w.spool); err != nil {
+		w.t.Fatal(err)
+	}
 	w.open()
 }
 

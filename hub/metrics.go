@@ -66,8 +66,6 @@ type Metrics struct {
 	CapturedMessages atomic.Int64
 	CapturedBytes    atomic.Int64
 	CapturedFiles    atomic.Int64
-	// CaptureBacklog is how many events are stored and in no file yet.
-	CaptureBacklog atomic.Int64
 	// CaptureErrors counts the attempts to write a file that failed, and
 	// CaptureLost the events that retention removed before they were captured.
 	CaptureErrors atomic.Int64
