@@ -22,7 +22,7 @@ const module = "github.com/millrace/millrace"
 var arrows = map[string][]string{
 	".": {
 		"event", "store", "store/segment", "hub", "auth", "amqp", "amqp/message", "kafka",
-		"rest", "schema", "blob", "capture", "admin", "admin/ui",
+		"rest", "schema", "blob", "capture", "capture/azure", "capture/folder", "capture/s3", "admin", "admin/ui",
 	},
 	"cmd/millrace": {
 		".", "admin", "auth", "capture", "capture/avro", "capture/parquet", "capture/row", "once", "once/redisledger",
@@ -38,6 +38,9 @@ var arrows = map[string][]string{
 	"capture":          {"capture/avro", "capture/parquet", "capture/row", "hub", "amqp/message", "store", "event"},
 	"capture/avro":     {"capture/row", "event"},
 	"capture/parquet":  {"capture/row", "event"},
+	"capture/azure":    {"capture"},
+	"capture/folder":   {"capture"},
+	"capture/s3":       {"capture"},
 	"capture/row":      {"amqp/message", "amqp/wire", "event"},
 	"hub":              {"auth", "store", "event"},
 	"store/segment":    {"store", "event"},

@@ -34,6 +34,23 @@ func (d *CaptureDestination) open() (capture.Destination, error) {
 	return nil, fmt.Errorf("there is no kind %q", d.Kind)
 }
 
+// roomy is a destination on the data folder's own disk: events come first.
+type roomy struct {
+	capture.Destination
+	room func() bool
+}
+
+// errNoRoom has a file be put again later.
+var errNoRoom = errors.New("the disk of the data folder has too little room for captured files")
+
+// Put implements capture.Destination.
+func (r roomy) Put(ctx context.Context, container, name string, f *capture.File) error {
+	if !r.room() {
+		return errNoRoom
+	}
+	return r.Destination.Put(ctx, container, name, f)
+}
+
 // hasRoom tells whether unfinished files may take up space of the data folder's
 // disk: events come first, which are refused below the reserve.
 func (b *Broker) hasRoom() bool {
