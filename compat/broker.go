@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -212,13 +213,16 @@ func (b *Broker) Stop() {
 }
 
 // Admin is a management client with all rights.
-func (b *Broker) Admin() *admin.Client {
+func (b *Broker) Admin() *admin.Client { return b.adminWith(nil) }
+
+// adminWith is Admin over an HTTP client of one's own.
+func (b *Broker) adminWith(hc *http.Client) *admin.Client {
 	b.t.Helper()
 	cs, err := auth.ParseConnectionString(b.ConnectionString)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	c, err := admin.NewClient("http://"+b.HTTP, cs, nil)
+	c, err := admin.NewClient("http://"+b.HTTP, cs, hc)
 	if err != nil {
 		b.t.Fatal(err)
 	}
