@@ -26,7 +26,8 @@ const (
 	// HeaderSize is the length of what stands before the first block, with
 	// CodecNull. It is also that of an empty file with Options.HeaderOnly.
 	HeaderSize = 490
-	// EmptySize is the length of a file without events, with CodecNull.
+	// EmptySize is the length of a file without events, with CodecNull: the header
+	// and an empty block.
 	EmptySize = HeaderSize + 2 + SyncSize
 	// SyncSize is the length of a sync marker.
 	SyncSize = 16
@@ -164,10 +165,11 @@ func (w *Writer) Close() error {
 	switch {
 	case w.count > 0:
 		w.flush(nil)
+	case w.events == 0 && w.opts.HeaderOnly:
+		w.begin()
 	case w.events == 0:
-		if w.begin(); !w.opts.HeaderOnly {
-			w.put(append([]byte{0, 0}, w.opts.Sync[:]...))
-		}
+		w.buf = make([]byte, headRoom, headRoom+SyncSize)
+		w.flush(nil)
 	}
 	if w.err != nil {
 		return w.err
