@@ -371,19 +371,19 @@ func everything(file []byte) error {
 	return err
 }
 
-// TestDamage flips each bit of a file, and cuts it everywhere: what is read is
-// either whole or an error of ours.
+// TestDamage changes each byte of a file, and cuts it everywhere: that is read, or
+// an error of ours.
 func TestDamage(t *testing.T) {
 	file := write(t, parquet.Options{}, samples()...)
 	for i := range file {
 		if err := everything(file[:i]); !errors.Is(err, parquet.ErrFormat) {
 			t.Fatalf("%d of %d bytes: %v", i, len(file), err)
 		}
-		for bit := range 8 {
+		for _, flip := range []byte{1 << (i % 8), 0xFF} {
 			x := bytes.Clone(file)
-			x[i] ^= 1 << bit
+			x[i] ^= flip
 			if err := everything(x); err != nil && !errors.Is(err, parquet.ErrFormat) {
-				t.Fatalf("bit %d of byte %d: %v", bit, i, err)
+				t.Fatalf("byte %d, 0x%02x flipped: %v", i, flip, err)
 			}
 		}
 	}
@@ -397,6 +397,23 @@ func FuzzReader(f *testing.F) {
 	f.Add(write(f, parquet.Options{RowGroup: 1}, samples()...))
 	f.Fuzz(func(t *testing.T, file []byte) {
 		if err := everything(file); err != nil && !errors.Is(err, parquet.ErrFormat) {
+			t.Fatal(err)
+		}
+	})
+}
+
+// FuzzDamage changes bytes of a file that is otherwise whole: each three of changes
+// are a place and what to put there.
+func FuzzDamage(f *testing.F) {
+	file := write(f, parquet.Options{RowGroup: 1}, samples()...)
+	f.Add([]byte{4, 0, 1})
+	f.Add([]byte{100, 0, 255, 200, 0, 255, 0, 1, 127})
+	f.Fuzz(func(t *testing.T, changes []byte) {
+		x := bytes.Clone(file)
+		for ; len(changes) >= 3; changes = changes[3:] {
+			x[(int(changes[0])|int(changes[1])<<8)%len(x)] = changes[2]
+		}
+		if err := everything(x); err != nil && !errors.Is(err, parquet.ErrFormat) {
 			t.Fatal(err)
 		}
 	})

@@ -22,6 +22,11 @@ type Decoder struct {
 	offset [20]byte
 }
 
+// MaxProperties is how many properties of a kind a row has. What an event has
+// beyond that is left out, and makes the row incomplete: in memory, a property of
+// three bytes is one of seventy.
+const MaxProperties = 1 << 16
+
 // keep bounds what a Decoder keeps of its memory after a large event.
 const keep = 256 << 10
 
@@ -185,7 +190,12 @@ func (d *Decoder) fields(list wire.Value) {
 
 // system adds a system property, unless its value is null.
 func (d *Decoder) system(name []byte, v wire.Value) {
-	if x := d.value(v); x.Kind != Null {
+	x := d.value(v)
+	switch {
+	case x.Kind == Null:
+	case len(d.row.System) == MaxProperties:
+		d.row.Incomplete = true
+	default:
 		d.row.System = append(d.row.System, Property{name, x})
 	}
 }
@@ -194,6 +204,10 @@ func (d *Decoder) system(name []byte, v wire.Value) {
 func (d *Decoder) properties(m wire.Value) {
 	it, err := m.Map()
 	for err == nil && it.Len() > 0 {
+		if len(d.row.Properties) == MaxProperties {
+			d.row.Incomplete = true
+			return
+		}
 		k, v := it.Next(), it.Next()
 		if err = it.Err(); err == nil {
 			d.row.Properties = append(d.row.Properties, Property{d.name(k), d.value(v)})
