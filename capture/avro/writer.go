@@ -147,13 +147,13 @@ func (w *Writer) Write(r *row.Row) error {
 	full := len(b)-headRoom+len(r.Body) >= BlockSize
 	if full && len(r.Body) >= passSize {
 		w.buf = b
-		return w.flush(r.Body)
+		w.flush(r.Body)
+		return w.err
 	}
-	w.buf = append(b, r.Body...)
-	if full {
-		return w.flush(nil)
+	if w.buf = append(b, r.Body...); full {
+		w.flush(nil)
 	}
-	return nil
+	return w.err
 }
 
 // Close writes what is left, and for a file without events the form that such a
@@ -174,8 +174,7 @@ func (w *Writer) Close() error {
 	if w.err != nil {
 		return w.err
 	}
-	w.err = errClosed
-	w.buf = nil
+	w.err, w.buf = errClosed, nil
 	return nil
 }
 
@@ -194,7 +193,7 @@ func (w *Writer) begin() {
 }
 
 // flush writes the block, of which body is the end if that is not in the buffer.
-func (w *Writer) flush(body []byte) error {
+func (w *Writer) flush(body []byte) {
 	w.begin()
 	if w.opts.Codec == CodecDeflate {
 		w.deflate(body)
@@ -212,7 +211,6 @@ func (w *Writer) flush(body []byte) error {
 	if cap(w.buf) > 4*BlockSize { // an event with very large properties
 		w.buf = nil
 	}
-	return w.err
 }
 
 // head writes a block's numbers before the bytes that follow headRoom in b, and
