@@ -327,10 +327,9 @@ func (r *Reader) value(t *types) (row.Value, error) {
 	case typeNull:
 		return row.Value{}, nil
 	case typeBoolean:
-		var c [1]byte
-		err := in.full(c[:])
+		err := in.full(in.fixed[:1])
 		text := "False"
-		if c[0] != 0 {
+		if in.fixed[0] != 0 {
 			text = "True"
 		}
 		return row.Value{Kind: row.String, Text: []byte(text)}, err
