@@ -185,4 +185,3 @@ func (b *Broker) hasRoom() bool {
 	}
 	return free > 2*reserve
 }
-

@@ -53,7 +53,7 @@ func (w *window) drop() {
 // begin opens the window that the cursor stands in, unless it is open with the
 // same settings.
 func (p *partition) begin(s *hub.Capture) {
-	if p.win.open && p.settings == s {
+	if p.win.open && *p.settings == *s {
 		return
 	}
 	p.win.drop()
