@@ -10,6 +10,7 @@ import (
 	"hash/crc32"
 	"io"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -141,6 +142,21 @@ func sendAlong(ctx context.Context, connection, partition string) {
 		}
 		closeSoon(p)
 	}
+}
+
+// metrics is what the broker shows of itself.
+func (b *Broker) metrics() string {
+	b.t.Helper()
+	resp, err := http.Get("http://" + b.HTTP + "/metrics")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return string(text)
 }
 
 // await0Backlog waits until every event of a hub is in a file.
