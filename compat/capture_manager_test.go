@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/eventhub/armeventhub"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"
 
@@ -16,7 +17,7 @@ import (
 // TestCaptureByResourceManager turns the capture of a hub on with the official SDK,
 // as it is done in Azure, and reads the file with the storage SDK.
 func TestCaptureByResourceManager(t *testing.T) {
-	m := newManager(t)
+	m := newManager(t, policy.RetryOptions{})
 	account := "/subscriptions/" + subscription + "/resourceGroups/" + group + "/providers/Microsoft.Storage/storageAccounts/devstoreaccount1"
 	put := func(c armeventhub.CaptureDescription) armeventhub.EventHubsClientCreateOrUpdateResponse {
 		t.Helper()
