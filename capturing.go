@@ -96,6 +96,10 @@ type inside struct{ b *Broker }
 func (i inside) RoundTrip(req *http.Request) (*http.Response, error) {
 	in := req.Clone(req.Context())
 	in.RequestURI, in.RemoteAddr = req.URL.RequestURI(), "127.0.0.1:0"
+	in.Header = http.Header{}
+	for key, values := range req.Header { // the SDK's are as it likes them; on a wire they would lose that
+		in.Header[http.CanonicalHeaderKey(key)] = values
+	}
 	if in.Host == "" {
 		in.Host = req.URL.Host
 	}
