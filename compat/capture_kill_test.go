@@ -28,6 +28,7 @@ import (
 	"github.com/millrace/millrace/capture/azure"
 	"github.com/millrace/millrace/capture/folder"
 	"github.com/millrace/millrace/capture/parquet"
+	"github.com/millrace/millrace/capture/s3"
 )
 
 var captureKills = flag.Int("capture-kills", 5, "how often a broker is killed while it captures, for each destination")
@@ -40,17 +41,31 @@ type lake struct {
 }
 
 // lakes are the kinds of destinations.
-func lakes(t *testing.T) map[string]func() lake {
-	return map[string]func() lake{
-		"folder": func() lake {
+func lakes() map[string]func(*testing.T) lake {
+	return map[string]func(*testing.T) lake{
+		"folder": func(t *testing.T) lake {
 			dir := filepath.Join(t.TempDir(), "lake")
 			return lake{fmt.Sprintf("capture-destinations:\n  - {name: lake, kind: folder, folder: %s}\n", dir), "lake",
 				func(*Broker) (capture.Destination, error) { return folder.New(dir) }}
 		},
-		"blob endpoint": func() lake {
+		"blob endpoint": func(*testing.T) lake {
 			return lake{"", "", func(b *Broker) (capture.Destination, error) {
 				return azure.New(azure.Options{ConnectionString: b.StorageConnectionString, Container: "capture"})
 			}}
+		},
+		"Azurite": func(t *testing.T) lake {
+			at := startAzurite(t)
+			return lake{fmt.Sprintf("capture-destinations:\n  - {name: lake, kind: azure, connection-string: %q}\n", at), "lake",
+				func(*Broker) (capture.Destination, error) {
+					return azure.New(azure.Options{ConnectionString: at, Container: "capture"})
+				}}
+		},
+		"S3": func(t *testing.T) lake {
+			at := "http://" + startS3(t)
+			return lake{fmt.Sprintf("capture-destinations:\n  - {name: lake, kind: s3, endpoint: %q, region: us-east-1, access-key: %q, secret-key: %q}\n", at, s3Access, s3Secret), "lake",
+				func(*Broker) (capture.Destination, error) {
+					return s3.New(s3.Options{Endpoint: at, Region: "us-east-1", AccessKey: s3Access, SecretKey: s3Secret, Bucket: "capture"})
+				}}
 		},
 	}
 }
@@ -61,9 +76,9 @@ func lakes(t *testing.T) map[string]func() lake {
 //
 //	go test -run TestCaptureUnderKills . -capture-kills 50 -timeout 1h
 func TestCaptureUnderKills(t *testing.T) {
-	for name, make := range lakes(t) {
+	for name, make := range lakes() {
 		for _, format := range []string{"Avro", "Parquet"} {
-			t.Run(name+", "+format, func(t *testing.T) { captureUnderKills(t, make(), format) })
+			t.Run(name+", "+format, func(t *testing.T) { captureUnderKills(t, make(t), format) })
 		}
 	}
 }

@@ -89,40 +89,57 @@ func (c *client) serve(t *testing.T, address string, args, env []string) {
 	}
 }
 
-// TestDestinationAzurite puts captured files into the storage emulator.
-func TestDestinationAzurite(t *testing.T) {
-	const account, key = "capture", "Y2FwdHVyZSBzZWNyZXQga2V5"
+const azuriteKey = "Y2FwdHVyZSBzZWNyZXQga2V5"
+
+// startAzurite starts the storage emulator, and returns its connection string.
+func startAzurite(t *testing.T) string {
+	t.Helper()
 	c := loadClient(t, "azurite/client.json")
 	address := freeAddress(t)
 	host, port, _ := net.SplitHostPort(address)
 	c.serve(t, address, []string{"--blobHost", host, "--blobPort", port, "--location", t.TempDir(), "--silent", "--disableTelemetry", "--skipApiVersionCheck"},
-		[]string{"AZURITE_ACCOUNTS=" + account + ":" + key})
+		[]string{"AZURITE_ACCOUNTS=capture:" + azuriteKey})
+	return fmt.Sprintf("DefaultEndpointsProtocol=http;AccountName=capture;AccountKey=%s;BlobEndpoint=http://%s/capture;", azuriteKey, address)
+}
+
+// The credentials of the S3 server.
+const (
+	s3Access = "captureaccess"
+	s3Secret = "capturesecret/key+1"
+)
+
+// startS3 starts a server of S3's protocol, which keeps files in a file system, and
+// returns its address.
+func startS3(t *testing.T) string {
+	t.Helper()
+	c := loadClient(t, "versitygw/client.json")
+	address := freeAddress(t)
+	c.serve(t, address, []string{"--port", address, "--quiet", "posix", t.TempDir()},
+		[]string{"ROOT_ACCESS_KEY=" + s3Access, "ROOT_SECRET_KEY=" + s3Secret})
+	return address
+}
+
+// TestDestinationAzurite puts captured files into the storage emulator.
+func TestDestinationAzurite(t *testing.T) {
+	at := startAzurite(t)
 	for name, size := range map[string]int64{"blocks of 4 MiB": 0, "blocks of 1 MiB": 1 << 20} {
 		t.Run(name, func(t *testing.T) {
-			s, err := azure.New(azure.Options{
-				ConnectionString: fmt.Sprintf("DefaultEndpointsProtocol=http;AccountName=%s;AccountKey=%s;BlobEndpoint=http://%s/%[1]s;", account, key, address),
-				CreateContainer:  true, BlockSize: size,
-			})
+			s, err := azure.New(azure.Options{ConnectionString: at, CreateContainer: true, BlockSize: size})
 			if err != nil {
 				t.Fatal(err)
 			}
 			capturetest.Run(t, capturetest.Destination{
 				New:      func(*testing.T) capture.Destination { return s },
-				Metadata: true, ListsMetadata: true, Secrets: []string{key},
+				Metadata: true, ListsMetadata: true, Secrets: []string{azuriteKey},
 			})
 		})
 	}
 }
 
-// TestDestinationS3 puts captured files into a server of S3's protocol, which keeps
-// them in a file system.
+// TestDestinationS3 puts captured files into a server of S3's protocol.
 func TestDestinationS3(t *testing.T) {
-	const access, secret = "captureaccess", "capturesecret/key+1"
-	c := loadClient(t, "versitygw/client.json")
-	address := freeAddress(t)
-	c.serve(t, address, []string{"--port", address, "--quiet", "posix", t.TempDir()},
-		[]string{"ROOT_ACCESS_KEY=" + access, "ROOT_SECRET_KEY=" + secret})
-	client, err := minio.New(address, &minio.Options{Creds: credentials.NewStaticV4(access, secret, "")})
+	address := startS3(t)
+	client, err := minio.New(address, &minio.Options{Creds: credentials.NewStaticV4(s3Access, s3Secret, "")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,14 +150,14 @@ func TestDestinationS3(t *testing.T) {
 		"check, then put": {PartSize: 5 << 20, CheckThenPut: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o.Endpoint, o.AccessKey, o.SecretKey, o.CreateBucket = "http://"+address, access, secret, true
+			o.Endpoint, o.AccessKey, o.SecretKey, o.CreateBucket = "http://"+address, s3Access, s3Secret, true
 			s, err := s3.New(o)
 			if err != nil {
 				t.Fatal(err)
 			}
 			capturetest.Run(t, capturetest.Destination{
 				New:      func(*testing.T) capture.Destination { return s },
-				Metadata: true, Secrets: []string{access, secret}, OneWriter: o.CheckThenPut,
+				Metadata: true, Secrets: []string{s3Access, s3Secret}, OneWriter: o.CheckThenPut,
 			})
 			noneLeft(t, client, s)
 		})
