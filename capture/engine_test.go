@@ -119,7 +119,6 @@ func (m *memory) names() []string {
 // file is what a captured file holds.
 type file struct {
 	name   string
-	first  int64
 	events int
 	seqs   []int64
 	bodies []string

@@ -198,7 +198,7 @@ func TestNotices(t *testing.T) {
 		if err != nil || info.Next != 1 {
 			t.Errorf("the hub has %d notices, %v", info.Next, err)
 		}
-		data := map[string]any{}
+		var data map[string]any
 		if grid {
 			var all []map[string]any
 			if err := json.Unmarshal([]byte(got[0]), &all); err != nil || len(all) != 1 || all[0]["eventType"] != "Microsoft.EventHub.CaptureFileCreated" || all[0]["subject"] != "eventhubs/orders" {
