@@ -77,10 +77,9 @@ func BenchmarkCapture(b *testing.B) {
 			}); err != nil {
 				b.Fatal(err)
 			}
-			// Each partition has begun once.
 			var parts []capture.Partition
 			for i := range partitions {
-				parts = append(parts, engine.ManualFrom(h, i))
+				parts = append(parts, engine.Manual(h, i))
 			}
 			b.StartTimer()
 			for _, p := range parts {
@@ -106,7 +105,7 @@ func BenchmarkCapture(b *testing.B) {
 }
 
 // fill sends events of 512 bytes with seven properties to each partition.
-func fill(b *testing.B, h *hub.EventHub, batches, perBatch int) {
+func fill(b testing.TB, h *hub.EventHub, batches, perBatch int) {
 	b.Helper()
 	var d message.Draft
 	d.Body = make([]byte, 512)

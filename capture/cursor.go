@@ -14,6 +14,10 @@ import (
 
 // cursor is where the capture of a partition stands, as it is stored.
 type cursor struct {
+	// Since is when the capture was turned on that this is of.
+	Since time.Time `json:"since"`
+	// Done says that it has been turned off, and everything is written.
+	Done bool `json:"done,omitempty"`
 	// Next is the first event that is in no file yet.
 	Next event.SequenceNumber `json:"next"`
 	// Start is when the window that it is in began.
@@ -50,12 +54,15 @@ type intent struct {
 }
 
 // loadCursor reads where a partition stands: where its capture was turned on, if
-// nothing is stored.
+// nothing is stored of that. One that was turned off and on again before all was
+// written goes on as if it had not been.
 func (p *partition) loadCursor(ctx context.Context) error {
+	since, from := p.h.CapturedSince(p.index)
+	since = since.UTC()
+	begin := cursor{Since: since, Next: from, Start: since, Done: since.IsZero()}
 	e, err := p.e.o.Meta.Get(ctx, p.key)
 	if errors.Is(err, store.ErrNotFound) {
-		since, from := p.h.CapturedSince(p.index)
-		p.cur, p.version = cursor{Next: from, Start: since.UTC()}, 0
+		p.cur, p.version = begin, 0
 		return nil
 	}
 	if err != nil {
@@ -65,6 +72,11 @@ func (p *partition) loadCursor(ctx context.Context) error {
 	if err := json.Unmarshal(e.Value, &c); err != nil {
 		return fmt.Errorf("the record %s of where the capture stands can't be read: %w", p.key, err)
 	}
+	if c.Done && !c.Since.Equal(since) {
+		begin.Last = c.Last
+		c = begin
+	}
+	c.Since = since
 	p.cur, p.version = c, e.Version
 	return nil
 }
@@ -80,17 +92,5 @@ func (p *partition) store(ctx context.Context, c cursor) error {
 		return fmt.Errorf("store where the capture stands: %w", err)
 	}
 	p.cur, p.version = c, v
-	return nil
-}
-
-// forget ends the capture of the partition.
-func (p *partition) forget(ctx context.Context) error {
-	if p.version == 0 {
-		return nil
-	}
-	if err := p.e.o.Meta.Delete(ctx, p.key, p.version); err != nil {
-		return fmt.Errorf("end the capture: %w", err)
-	}
-	p.version, p.loaded = 0, false // where it is turned on again is then looked up
 	return nil
 }

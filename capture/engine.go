@@ -46,6 +46,9 @@ type Options struct {
 const (
 	// encoders is how many partitions are read and encoded at a time.
 	encoders = 4
+	// rowGroups is how many of them may be at Parquet, each of which holds a row
+	// group.
+	rowGroups = 2
 	// uploads is how many files are put at a time.
 	uploads = 4
 	// readSize is how much is read of a log at a time.
@@ -59,6 +62,7 @@ type Engine struct {
 	o     Options
 	log   *slog.Logger
 	tools chan *tools   // of those who encode
+	wide  chan struct{} // of those who hold a row group
 	slots chan struct{} // of those who put
 	mail  chan struct{} // there are notices
 
@@ -95,7 +99,7 @@ func New(o Options) *Engine {
 	if o.Room == nil {
 		o.Room = func() bool { return true }
 	}
-	e := &Engine{o: o, log: o.Logger, tools: make(chan *tools, encoders), slots: make(chan struct{}, uploads), mail: make(chan struct{}, 1), hubs: map[uint64]*captured{}}
+	e := &Engine{o: o, log: o.Logger, tools: make(chan *tools, encoders), wide: make(chan struct{}, rowGroups), slots: make(chan struct{}, uploads), mail: make(chan struct{}, 1), hubs: map[uint64]*captured{}}
 	for range encoders {
 		e.tools <- nil // made when first used
 	}
@@ -122,7 +126,7 @@ func (e *Engine) Start(ctx context.Context, all *hub.Namespaces) error {
 	e.mu.Unlock()
 	e.wg.Go(func() { e.deliver(all) })
 	for _, h := range hubs {
-		if s := h.Settings(); s.Capture != nil && (s.Capture.Enabled || left[h.ID()]) {
+		if s := h.Settings(); s.Capture != nil {
 			e.CaptureChanged(h)
 		}
 		delete(left, h.ID())

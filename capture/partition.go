@@ -138,41 +138,29 @@ func (p *partition) step(ctx context.Context) (time.Duration, error) {
 	if s == nil {
 		return forGood, nil
 	}
-	if !p.loaded {
+	if !p.loaded || p.cur.Done && s.Enabled {
 		if err := p.loadCursor(ctx); err != nil {
 			return 0, err
 		}
 		p.loaded = true
 	}
-	if p.cur.Intent != nil {
+	switch {
+	case p.cur.Done:
+		p.stored.Store(-1)
+		return forGood, nil
+	case p.cur.Intent != nil:
 		p.stored.Store(int64(p.cur.Intent.First))
 		return 0, p.put(ctx)
 	}
 	p.stored.Store(int64(p.cur.Next))
-	if !s.Enabled {
-		return p.finish(ctx, s)
-	}
-	if p.version == 0 { // a crash does not forget what is turned off soon
-		if err := p.store(ctx, p.cur); err != nil {
-			return 0, err
-		}
-	}
-	return p.follow(ctx, s, false)
-}
-
-// finish writes what is left when the capture is turned off.
-func (p *partition) finish(ctx context.Context, s *hub.Capture) (time.Duration, error) {
-	if p.version == 0 {
-		p.settings, p.loaded = nil, false
-		p.stored.Store(-1)
-		return forGood, nil
-	}
-	wait, err := p.follow(ctx, s, true)
-	if err != nil || wait != forGood {
-		return 0, err
+	wait, err := p.follow(ctx, s, !s.Enabled)
+	if err != nil || s.Enabled || wait != forGood {
+		return wait, err
 	}
 	p.win.drop()
-	return 0, p.forget(ctx)
+	c := p.cur
+	c.Done = true
+	return 0, p.store(ctx, c)
 }
 
 // backlog is how many events are stored and not in a file.

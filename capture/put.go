@@ -173,7 +173,7 @@ func (p *partition) rebuild(ctx context.Context) (changed bool, err error) {
 	c.Intent = &in
 	if in.Events == 0 && in.End > in.First { // all of it is lost
 		p.win.drop()
-		c = cursor{Next: in.End, Start: in.NextStart, Last: c.Last}
+		c = cursor{Since: c.Since, Next: in.End, Start: in.NextStart, Last: c.Last}
 	}
 	return true, p.store(ctx, c)
 }
@@ -220,7 +220,7 @@ func (p *partition) done(ctx context.Context, d Destination) error {
 			return err
 		}
 	}
-	if err := p.store(ctx, cursor{Next: in.End, Start: in.NextStart, Last: in.Start}); err != nil {
+	if err := p.store(ctx, cursor{Since: p.cur.Since, Next: in.End, Start: in.NextStart, Last: in.Start}); err != nil {
 		return err
 	}
 	m := &p.h.Metrics

@@ -113,6 +113,15 @@ func TestEngineRuns(t *testing.T) {
 	})
 }
 
+// TestOnAndOffAtOnce: what comes between is written, however short that is.
+func TestOnAndOffAtOnce(t *testing.T) {
+	w := newWorld(t, minute)
+	w.send(0, "a")
+	w.set(func(c *hub.Capture) { c.Enabled = false })
+	w.settle()
+	w.wantFiles("0/2026/03/01/00/00/00.avro 0")
+}
+
 // TestRetries: a destination that is down is tried again, ever more slowly up to a
 // minute, and producers are not kept waiting.
 func TestRetries(t *testing.T) {

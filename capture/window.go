@@ -275,6 +275,14 @@ func (p *partition) complete(ctx context.Context) error {
 // encode writes the events of a file from one of them on to the end of the file,
 // and returns how many the file has in all.
 func (p *partition) encode(ctx context.Context, to *spool, in *intent, from event.SequenceNumber, before int64) (int64, error) {
+	if !grows(in.Format) {
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case p.e.wide <- struct{}{}:
+		}
+		defer func() { <-p.e.wide }()
+	}
 	t, err := p.e.borrow(ctx)
 	if err != nil {
 		return 0, err
