@@ -22,10 +22,10 @@ const module = "github.com/millrace/millrace"
 var arrows = map[string][]string{
 	".": {
 		"event", "store", "store/segment", "hub", "auth", "amqp", "amqp/message", "kafka",
-		"rest", "schema", "blob", "capture", "admin", "admin/ui",
+		"rest", "schema", "blob", "capture", "capture/folder", "admin", "admin/ui",
 	},
 	"cmd/millrace": {
-		".", "admin", "auth", "capture", "capture/avro", "capture/parquet", "capture/row", "once", "once/redisledger",
+		".", "admin", "auth", "capture", "capture/archive", "capture/folder", "capture/row", "once", "once/redisledger",
 		"once/sqlledger",
 	},
 	"amqp":             {"hub", "auth", "amqp/message", "amqp/wire", "event"},
@@ -36,6 +36,8 @@ var arrows = map[string][]string{
 	"blob":             {"auth", "store"},
 	"schema":           {"store"},
 	"capture":          {"capture/avro", "capture/parquet", "capture/row", "hub", "amqp/message", "store", "event"},
+	"capture/archive":  {"capture", "capture/avro", "capture/parquet", "capture/row", "event"},
+	"capture/folder":   {"capture"},
 	"capture/avro":     {"capture/row", "event"},
 	"capture/parquet":  {"capture/row", "event"},
 	"capture/row":      {"amqp/message", "amqp/wire", "event"},
