@@ -54,8 +54,9 @@ type File struct {
 	Counted bool
 
 	at    *Location
-	crc64 uint64 // of its bytes, if summed is set
+	crc64 uint64 // of its bytes, if sum is set
 	sum   bool
+	asked bool // for what is kept with it
 }
 
 // Facts are what there is in a file.
@@ -107,14 +108,34 @@ func (l *Location) List(ctx context.Context, format capture.NameFormat) (files [
 		case !errors.Is(err, capture.ErrOtherName):
 			return nil, 0, err
 		}
-		if w, ok := o.Written(); ok {
-			f.Facts = Facts{w.Events, w.First, w.Last}
-			f.Counted, f.crc64, f.sum = true, w.CRC64, true
-		}
+		f.take(&o)
 		files = append(files, f)
 	}
 	Sort(files)
 	return files, others, nil
+}
+
+// take takes what is kept with the file for its facts.
+func (f *File) take(o *capture.Object) {
+	if w, ok := o.Written(); ok {
+		f.Facts = Facts{w.Events, w.First, w.Last}
+		f.Counted, f.crc64, f.sum, f.asked = true, w.CRC64, true, true
+	}
+}
+
+// ask asks the destination for what is kept with the file, once, if the list did not
+// have it.
+func (f *File) ask(ctx context.Context) error {
+	if f.asked {
+		return nil
+	}
+	o, err := f.at.Destination.Stat(ctx, f.at.Container, f.Name)
+	if err != nil {
+		return fmt.Errorf("%s: %w", f.Place(), err)
+	}
+	f.asked = true
+	f.take(&o)
+	return nil
 }
 
 // tail is the last segments of a path.

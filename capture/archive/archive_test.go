@@ -74,6 +74,8 @@ type memory struct {
 	files  map[string][]byte
 	meta   map[string]map[string]string
 	opened []string
+	// bare has lists without metadata, as S3's are.
+	bare bool
 	// fail is the error of reading on after what there is.
 	fail error
 }
@@ -92,11 +94,23 @@ func (m *memory) put(name string, b []byte, first, last, count int64) {
 func (m *memory) List(_ context.Context, _, prefix string) iter.Seq2[capture.Object, error] {
 	return func(yield func(capture.Object, error) bool) {
 		for _, name := range slices.Sorted(maps.Keys(m.files)) {
-			if strings.HasPrefix(name, prefix) && !yield(capture.Object{Name: name, Size: int64(len(m.files[name])), Metadata: m.meta[name]}, nil) {
+			o := capture.Object{Name: name, Size: int64(len(m.files[name]))}
+			if !m.bare {
+				o.Metadata = m.meta[name]
+			}
+			if strings.HasPrefix(name, prefix) && !yield(o, nil) {
 				return
 			}
 		}
 	}
+}
+
+func (m *memory) Stat(_ context.Context, _, name string) (capture.Object, error) {
+	b, ok := m.files[name]
+	if !ok {
+		return capture.Object{}, capture.ErrMissing
+	}
+	return capture.Object{Name: name, Size: int64(len(b)), Metadata: m.meta[name]}, nil
 }
 
 func (m *memory) Open(_ context.Context, _, name string) (io.ReadCloser, error) {
@@ -276,6 +290,28 @@ func TestDamage(t *testing.T) {
 				t.Errorf("%s%s: %v", what, suffix, err)
 			}
 		}
+	}
+}
+
+// TestLearn reads a file only if nothing is kept with it.
+func TestLearn(t *testing.T) {
+	m := &memory{bare: true}
+	m.put(name("h", 0, 0, ".avro"), file(t, ".avro", 0, 3, 4), 3, 4, 2)
+	m.put(name("h", 0, 1, ".avro"), file(t, ".avro", 1, 5), 5, 5, 1)
+	delete(m.meta, name("h", 0, 1, ".avro"))
+	files, _ := list(t, inMemory(m), capture.DefaultNameFormat)
+	for i, want := range []archive.Facts{{Events: 2, First: 3, Last: 4}, {Events: 1, First: 5, Last: 5}} {
+		if f := files[i]; f.Counted {
+			t.Errorf("the list tells of %s", f.Place())
+		} else if err := f.Learn(t.Context()); err != nil || f.Facts != want || len(m.opened) != i {
+			t.Errorf("%v, %+v, %q", err, f.Facts, m.opened)
+		}
+	}
+	m.files[name("h", 0, 0, ".avro")] = file(t, ".avro", 0, 3, 5) // another's bytes
+	files, _ = list(t, inMemory(m), capture.DefaultNameFormat)
+	var damage *archive.DamageError
+	if err := files[0].Count(t.Context()); !errors.As(err, &damage) {
+		t.Error(err)
 	}
 }
 

@@ -43,6 +43,9 @@ type Reader struct {
 // Open opens the file. A Parquet file that is not on this machine is copied to a
 // temporary one first.
 func (f *File) Open(ctx context.Context) (*Reader, error) {
+	if err := f.ask(ctx); err != nil {
+		return nil, err
+	}
 	from, err := f.at.Destination.Open(ctx, f.at.Container, f.Name)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Place(), err)
@@ -142,6 +145,14 @@ func (r *Reader) Close() error {
 	}
 	r.close = nil
 	return all
+}
+
+// Learn finds out the file's facts: from what is kept with it, or else by Count.
+func (f *File) Learn(ctx context.Context) error {
+	if err := f.ask(ctx); err != nil || f.Counted {
+		return err
+	}
+	return f.Count(ctx)
 }
 
 // Count reads the whole file, for its facts.

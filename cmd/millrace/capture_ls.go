@@ -20,8 +20,8 @@ type listOptions struct {
 func newCaptureList() *cobra.Command {
 	var o listOptions
 	cmd := &cobra.Command{
-		Use:     "list LOCATION…",
-		Aliases: []string{"ls"},
+		Use:     "ls LOCATION…",
+		Aliases: []string{"list"},
 		Short:   "List captured files, and what is missing between them",
 		Long: "List the captured files of locations by partition and window. Which events a file has is known where the\n" +
 			"destination keeps that with it (folders don't); --details reads the files. What is then known to be missing between\n" +
@@ -90,15 +90,19 @@ func (o *listOptions) run(cmd *cobra.Command, locations []string, out output) er
 	l := &listing{Files: []listedFile{}, Problems: []listedProblem{}, Damage: []listedDamage{}, Others: others, partitions: map[archive.Partition]bool{}}
 	for _, f := range files {
 		damaged := false
-		if o.details || !f.Counted && o.check {
-			err := f.Count(ctx)
-			var damage *archive.DamageError
-			if errors.As(err, &damage) {
-				damaged = true
-				l.Damage = append(l.Damage, listedDamage{f.Place(), damage.Err.Error()})
-			} else if err != nil {
-				return err
-			}
+		var err error
+		switch {
+		case o.details:
+			err = f.Count(ctx)
+		case o.check:
+			err = f.Learn(ctx)
+		}
+		var damage *archive.DamageError
+		if errors.As(err, &damage) {
+			damaged = true
+			l.Damage = append(l.Damage, listedDamage{f.Place(), damage.Err.Error()})
+		} else if err != nil {
+			return err
 		}
 		l.add(f, damaged)
 	}
@@ -180,13 +184,13 @@ func (f *listedFile) row() []string {
 	if f.Start != nil {
 		r[1], r[2] = f.Partition, f.Start.Format(time.RFC3339)
 	}
-	if f.damaged {
-		r[4] = "damaged"
-	}
 	for i, n := range []*int64{f.Events, f.First, f.Last} {
 		if n != nil {
 			r[4+i] = strconv.FormatInt(*n, 10)
 		}
+	}
+	if f.damaged {
+		r[4] = "damaged"
 	}
 	return r
 }
