@@ -34,14 +34,15 @@ check: ## everything that must pass before a change lands
 
 .PHONY: bench
 bench: ## Go benchmarks of the hot paths, with their allocations
-	go test -run '^$$' -bench . -benchmem ./store/segment ./amqp/... ./event
+	go test -run '^$$' -bench . -benchmem ./store/segment ./amqp/... ./event ./capture/...
 
 .PHONY: goals
 goals: ## the goals for speed, interleaved with their floors
 	cd compat && go run ./load/cmd/goals
 
 .PHONY: soak
-soak: ## ten minutes of fuzzing for each decoder; thousands of crashes; throughput units by the clock
+soak: ## ten minutes of fuzzing for each decoder; thousands of crashes; races and retention; throughput units by the clock
 	.ci/fuzz 10m
 	go test -timeout 60m -run Crash ./store/segment -crash-seeds 5000
-	cd compat && go test -timeout 30m -run TestThroughputAccuracy . -accuracy 60s
+	cd compat && go test -timeout 60m -run 'Races|RetentionUnderLoad' . -races 1000 -retention-soak 10m
+	cd compat && go test -timeout 60m -run Accuracy . -accuracy 60s

@@ -69,7 +69,7 @@ func Start(ctx context.Context, o Options) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	destinations, err := captureDestinations(o.CaptureDestinations, nil)
+	destinations, err := captureDestinations(&o, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -227,7 +227,7 @@ func (b *Broker) openBlobs() error {
 }
 
 func (b *Broker) openHubs(ctx context.Context) error {
-	destinations, err := captureDestinations(b.o.CaptureDestinations, b)
+	destinations, err := captureDestinations(&b.o.Options, b)
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,8 @@ func (f *configFile) readDestinations(n *yaml.Node) error {
 			"secret-key":        f.secret(&d.SecretKey, "secret-key"),
 			"container":         f.text(&d.Container, "container"),
 			"bucket":            f.text(&d.Container, "bucket"),
+			"path-style":        f.readFlag(&d.PathStyle, "path-style"),
+			"check-then-put":    f.readFlag(&d.CheckThenPut, "check-then-put"),
 		})
 		if err != nil {
 			return err
@@ -171,6 +173,8 @@ type CaptureDestination struct {
 	// whose settings name none; "" means "capture", and in a folder the folder
 	// itself.
 	Container string
+	// PathStyle and CheckThenPut are of the kind s3: see s3.Options.
+	PathStyle, CheckThenPut bool
 
 	at position
 }

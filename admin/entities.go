@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -181,15 +180,11 @@ func (s *Server) createGroup(c *call) error {
 	if err := c.read(&want); err != nil {
 		return err
 	}
-	if err := h.CreateGroup(c.Context(), want.Name); err != nil {
+	g, err := h.AddGroup(c.Context(), hub.Group{Name: want.Name})
+	if err != nil {
 		return err
 	}
-	for _, g := range h.Groups() {
-		if g.Name == want.Name {
-			return c.reply(http.StatusCreated, Group{Name: g.Name, Created: g.Created})
-		}
-	}
-	return fmt.Errorf("the consumer group %s of the event hub %s was deleted while it was being created", want.Name, h.Name)
+	return c.reply(http.StatusCreated, Group{Name: g.Name, Created: g.Created})
 }
 
 func (s *Server) deleteGroup(c *call) error {

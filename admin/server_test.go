@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -157,6 +158,35 @@ func TestRefusals(t *testing.T) {
 	refused(t, err, 404, "NotFound")
 	_, err = c.Hub(ctx, "../status")
 	refused(t, err, 404, "NotFound")
+}
+
+// TestGroupsRace: a group that is deleted as soon as it is there was created.
+func TestGroupsRace(t *testing.T) {
+	w, ctx := newWorld(t), t.Context()
+	h, err := w.all.Default().CreateEventHub(ctx, "trial", 1, hub.Settings{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var deleting sync.WaitGroup
+	defer deleting.Wait()
+	done := make(chan struct{})
+	defer close(done)
+	deleting.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				h.DeleteGroup(ctx, "g") // which often is not there
+			}
+		}
+	})
+	c := w.root()
+	for range 500 {
+		if _, err := c.CreateGroup(ctx, "trial", "g"); err != nil {
+			refused(t, err, 409, "AlreadyExists")
+		}
+	}
 }
 
 func TestGroups(t *testing.T) {

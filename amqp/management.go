@@ -69,6 +69,11 @@ func (l *inLink) read(q *read, brought *verified) {
 	if err == nil {
 		h, err = c.ns.EventHub(q.hubName)
 	}
+	if err == nil {
+		if err = c.ns.MayDescribe(); err != nil {
+			h.Metrics.Failed(err)
+		}
+	}
 	switch {
 	case err != nil:
 	case !strings.EqualFold(q.operation, "READ"):

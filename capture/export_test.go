@@ -15,6 +15,16 @@ func (e *Engine) Manual(h *hub.EventHub, index int) Partition {
 	return Partition{newPartition(e, h, index)}
 }
 
+// ManualFrom is Manual of a partition whose capture has begun with its first event,
+// although it is turned off by now.
+func (e *Engine) ManualFrom(h *hub.EventHub, index int) Partition {
+	p := newPartition(e, h, index)
+	if err := p.store(p.ctx, cursor{Start: h.Created}); err != nil {
+		panic(err)
+	}
+	return Partition{p}
+}
+
 // Step does what there is to do, and tells how long there is nothing; -1 for until
 // something changes.
 func (p Partition) Step(ctx context.Context) (time.Duration, error) {

@@ -136,6 +136,9 @@ func (f NameFormat) Expand(n Name) (string, error) {
 	if year := n.Start.UTC().Year(); year < 0 || year > 9999 {
 		return "", fmt.Errorf("a captured file can't be named after the year %d", year)
 	}
+	if n.Suffix != SuffixAvro && n.Suffix != SuffixParquet {
+		return "", fmt.Errorf("a captured file's name can't end in %.20q", n.Suffix)
+	}
 	s := f.expand(n)
 	if err := checkName(s); err != nil {
 		return "", fmt.Errorf("%.80q can't be the name of a captured file: %w", s, err)

@@ -87,6 +87,7 @@ func TestNamesThatAreRefused(t *testing.T) {
 		"more than a blob's may have": func(n *capture.Name) { n.EventHub = strings.Repeat("h", 200) },
 		"ends in a dot":               func(n *capture.Name) { n.EventHub = ".." },
 		"is empty":                    func(n *capture.Name) { n.Namespace = "" },
+		"can't end in \".csv\"":       func(n *capture.Name) { n.Suffix = ".csv" },
 		"the year 10000":              func(n *capture.Name) { n.Start = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
 	} {
 		n := good

@@ -21,6 +21,8 @@ type window struct {
 	// before it weigh.
 	next event.SequenceNumber
 	size int64
+	// incomplete is how many had properties that their producers encoded wrongly.
+	incomplete int64
 	// spool has whole blocks of the events before spooled, which are so many. It is
 	// nil until there is one.
 	spool         *spool
@@ -51,7 +53,7 @@ func (w *window) drop() {
 // begin opens the window that the cursor stands in, unless it is open with the
 // same settings.
 func (p *partition) begin(s *hub.Capture) {
-	if p.win.open && p.settings == s {
+	if p.win.open && *p.settings == *s {
 		return
 	}
 	p.win.drop()
@@ -195,6 +197,9 @@ func (w *window) count(e *row.Row) int64 {
 	w.End = e.Sequence + 1
 	w.next = w.End
 	w.size += weight(e)
+	if e.Incomplete {
+		w.incomplete++
+	}
 	return w.size
 }
 
@@ -233,6 +238,10 @@ func (p *partition) seal(ctx context.Context) error {
 	if err := p.complete(ctx); err != nil {
 		w.drop()
 		return err
+	}
+	if w.incomplete > 0 {
+		p.e.log.Warn("events are captured without some of their properties, which their producers encoded wrongly",
+			"namespace", p.h.Namespace().Name, "partition", p.entity, "events", w.incomplete, "first", int64(w.First), "last", int64(w.End-1))
 	}
 	in := w.intent
 	in.NextStart = p.end()

@@ -3,6 +3,8 @@ package capture_test
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -250,6 +252,33 @@ func TestSettingsChange(t *testing.T) {
 	w.wantFiles("0/2026/03/01/00/00/00.parquet 0 1", "x-0-20260301000100-localhost-orders.avro 2")
 	if names := w.dest.names(); !strings.HasPrefix(names[0], "lake|") {
 		t.Errorf("the file is in %s", names[0])
+	}
+}
+
+// TestOtherSettingsChange: what is not about the capture leaves the open window, and
+// what is in its file already, as they are.
+func TestOtherSettingsChange(t *testing.T) {
+	w := newWorld(t, minute)
+	w.send(0, strings.Repeat("x", 200<<10))
+	w.settle()
+	entries, err := os.ReadDir(w.spool)
+	if err != nil || len(entries) != 1 {
+		t.Fatalf("%d unfinished files, %v", len(entries), err)
+	}
+	path := filepath.Join(w.spool, entries[0].Name())
+	if err := os.Link(path, path+".kept"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.hub.CreateGroup(t.Context(), "readers"); err != nil {
+		t.Fatal(err)
+	}
+	w.settle()
+	before, err := os.Stat(path + ".kept")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
+		t.Errorf("the unfinished file has been begun anew, %v", err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -84,6 +85,12 @@ func Binary(t testing.TB) string {
 // args are added to its command line.
 func Start(t testing.TB, args ...string) *Broker {
 	t.Helper()
+	return StartWith(t, "", args...)
+}
+
+// StartWith is Start with more in the configuration file.
+func StartWith(t testing.TB, more string, args ...string) *Broker {
+	t.Helper()
 	b := &Broker{t: t, Dir: t.TempDir()}
 	b.Data = filepath.Join(b.Dir, "data")
 	config := filepath.Join(b.Dir, "config.yaml")
@@ -93,7 +100,7 @@ func Start(t testing.TB, args ...string) *Broker {
       - {name: %s, rights: Listen, primary: %s}
       - {name: %s, rights: Send, primary: %s}
 `, ListenRule, ListenKey, SendRule, SendKey)
-	if err := os.WriteFile(config, []byte(rules), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(rules+more), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var err error
@@ -212,13 +219,16 @@ func (b *Broker) Stop() {
 }
 
 // Admin is a management client with all rights.
-func (b *Broker) Admin() *admin.Client {
+func (b *Broker) Admin() *admin.Client { return b.adminWith(nil) }
+
+// adminWith is Admin over an HTTP client of one's own.
+func (b *Broker) adminWith(hc *http.Client) *admin.Client {
 	b.t.Helper()
 	cs, err := auth.ParseConnectionString(b.ConnectionString)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	c, err := admin.NewClient("http://"+b.HTTP, cs, nil)
+	c, err := admin.NewClient("http://"+b.HTTP, cs, hc)
 	if err != nil {
 		b.t.Fatal(err)
 	}

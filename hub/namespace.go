@@ -25,6 +25,7 @@ type Namespace struct {
 	all        *Namespaces
 	state      atomic.Pointer[namespaceState]
 	throughput atomic.Pointer[throughput] // nil while the traffic is not limited
+	described  calls
 	ended      chan struct{}
 
 	mu   sync.RWMutex

@@ -68,6 +68,9 @@ type Quotas struct {
 	AllPartitions Quota
 	// EventHubs is the most hubs of a namespace.
 	EventHubs Quota
+	// RuntimeInfo is how often in a second clients may ask what a hub or a partition
+	// is.
+	RuntimeInfo int
 	// Throughput says that the namespace's traffic is limited by its units.
 	Throughput bool
 	// AutoInflate says that the units may grow with the load.
@@ -105,20 +108,20 @@ const (
 var quotas = map[Tier]Quotas{
 	Basic: {
 		Publication: 256 << 10, Groups: 1, Connections: Quota{N: 100}, Retention: day, Units: upTo(40),
-		Partitions: 32, EventHubs: Quota{N: 10}, Throughput: true,
+		Partitions: 32, EventHubs: Quota{N: 10}, RuntimeInfo: 50, Throughput: true,
 	},
 	Standard: {
 		Publication: megabyte, Groups: 20, Connections: Quota{N: 5000}, Retention: 7 * day, Units: upTo(40),
-		Partitions: 32, EventHubs: Quota{N: 10}, Throughput: true, AutoInflate: true, IPRules: true, Capture: true,
+		Partitions: 32, EventHubs: Quota{N: 10}, RuntimeInfo: 50, Throughput: true, AutoInflate: true, IPRules: true, Capture: true,
 	},
 	Premium: {
 		Publication: megabyte, Groups: 100, Connections: Quota{10_000, true}, Retention: 90 * day, Units: []int{1, 2, 4, 6, 8, 10, 12, 16},
-		Partitions: 100, AllPartitions: Quota{200, true}, EventHubs: Quota{100, true},
+		Partitions: 100, AllPartitions: Quota{200, true}, EventHubs: Quota{100, true}, RuntimeInfo: 50,
 		GrowPartitions: true, IPRules: true, ApplicationGroups: true, Capture: true,
 	},
 	Dedicated: {
 		Publication: 20 * megabyte, Groups: 1000, Connections: Quota{100_000, true}, Retention: 90 * day, Units: upTo(20),
-		Partitions: 1024, AllPartitions: Quota{2000, true}, EventHubs: Quota{N: 1000},
+		Partitions: 1024, AllPartitions: Quota{2000, true}, EventHubs: Quota{N: 1000}, RuntimeInfo: 50,
 		GrowPartitions: true, IPRules: true, ApplicationGroups: true, Capture: true,
 	},
 	Unlimited: {

@@ -131,6 +131,44 @@ func TestConnectionQuota(t *testing.T) {
 	}
 }
 
+// TestRuntimeInfo: in any second there may be fifty calls, of all the service's
+// tiers, and as many as anybody likes at the tier unlimited.
+func TestRuntimeInfo(t *testing.T) {
+	w := newWorld(t)
+	for range 1000 {
+		if err := w.ns.MayDescribe(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tier := range []hub.Tier{hub.Basic, hub.Standard, hub.Premium, hub.Dedicated} {
+		ns, err := w.all.Create(t.Context(), string(tier), hub.NamespaceSettings{Tier: tier})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var let [5000]int // in each millisecond
+		for ms := range let {
+			for range 1 + ms%3 {
+				switch err := ns.MayDescribe(); {
+				case err == nil:
+					let[ms]++
+				case kind(err) != hub.Busy || !strings.Contains(err.Error(), "the namespace "+string(tier)+" is being throttled. Error code : 50001. Please wait 10 seconds"):
+					t.Fatalf("%s: %v", tier, err)
+				}
+			}
+			w.pass(time.Millisecond)
+		}
+		for from := range len(let) - 999 {
+			n := 0
+			for _, x := range let[from : from+1000] {
+				n += x
+			}
+			if n < 45 || n > 50 {
+				t.Fatalf("%s: in the second from %d ms on, %d calls were let in", tier, from, n)
+			}
+		}
+	}
+}
+
 // TestTierOfWhatThereIs: a tier that does not allow what there already is, is
 // refused, and nothing changes.
 func TestTierOfWhatThereIs(t *testing.T) {

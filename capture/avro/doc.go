@@ -16,10 +16,9 @@
 //	└──────────────┴────────────┴──────────────────┴───────────────┴───────────────┴──────────┘
 //
 // The length of header and empty file matter: the vendor's own sample knows files
-// without events by their 508 bytes. The header was compared with files of the
-// service from 2018 and 2020, public in samples; one of 2016 has a schema seven
-// bytes shorter, without null among the values of Properties, which [Reader] reads
-// too.
+// without events by their 508 bytes. Header and events were compared with a file of
+// the service from 2018, public in samples; one of 2016 has a schema seven bytes
+// shorter, without null among the values of Properties, which [Reader] reads too.
 //
 // What a writer writes is a function of its options and the rows alone, so that a
 // file begun before a crash is the same when it is written again. With CodecDeflate

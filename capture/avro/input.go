@@ -25,7 +25,8 @@ type input struct {
 	at   int64 // bytes read
 	left int64 // bytes to be read before the end of the block; -1: any number
 
-	inner bool // a decompressed block
+	inner bool    // a decompressed block
+	fixed [8]byte // for values of fixed length
 }
 
 // ReadByte implements io.ByteReader; io.EOF at the end of the block, for the
@@ -118,13 +119,13 @@ func (in *input) long() (int64, error) {
 
 // float reads a float or double.
 func (in *input) float(double bool) (float64, error) {
-	var b [8]byte
+	b := in.fixed[:]
 	if !double {
 		err := in.full(b[:4])
-		return float64(math.Float32frombits(binary.LittleEndian.Uint32(b[:]))), err
+		return float64(math.Float32frombits(binary.LittleEndian.Uint32(b))), err
 	}
-	err := in.full(b[:])
-	return math.Float64frombits(binary.LittleEndian.Uint64(b[:])), err
+	err := in.full(b)
+	return math.Float64frombits(binary.LittleEndian.Uint64(b)), err
 }
 
 // parseTime reads an enqueued time, to Unix milliseconds. Newer Windows and .NET

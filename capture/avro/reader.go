@@ -2,6 +2,7 @@ package avro
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -51,10 +52,12 @@ type Reader struct {
 	flate io.Reader     // kept, and used again
 	plain *bufio.Reader // in front of flate
 
-	row    row.Row
-	bytes  []byte // what the row has views into
-	events int64
-	err    error
+	row      row.Row
+	bytes    []byte // what the row has views into
+	time     int64  // that timeText says: events have the same by the batch
+	timeText []byte
+	events   int64
+	err      error
 }
 
 // NewReader reads a file's header from r. Errors: *FormatError, and what r returns.
@@ -255,11 +258,14 @@ func (r *Reader) field(f *field) error {
 			r.row.Offset = r.bytes[at:len(r.bytes):len(r.bytes)]
 		}
 	case "EnqueuedTimeUtc":
-		ms, ok := parseTime(v.Text)
-		if !ok {
-			return bad("%.40q is no time of the form M/d/yyyy h:mm:ss AM", v.Text)
+		if r.timeText == nil || !bytes.Equal(v.Text, r.timeText) {
+			ms, ok := parseTime(v.Text)
+			if !ok {
+				return bad("%.40q is no time of the form M/d/yyyy h:mm:ss AM", v.Text)
+			}
+			r.time, r.timeText = ms, append(r.timeText[:0], v.Text...)
 		}
-		r.row.Enqueued = ms
+		r.row.Enqueued = r.time
 	case "Body":
 		r.row.Body = v.Text
 	}
@@ -321,10 +327,9 @@ func (r *Reader) value(t *types) (row.Value, error) {
 	case typeNull:
 		return row.Value{}, nil
 	case typeBoolean:
-		var c [1]byte
-		err := in.full(c[:])
+		err := in.full(in.fixed[:1])
 		text := "False"
-		if c[0] != 0 {
+		if in.fixed[0] != 0 {
 			text = "True"
 		}
 		return row.Value{Kind: row.String, Text: []byte(text)}, err

@@ -26,7 +26,8 @@ const (
 	// HeaderSize is the length of what stands before the first block, with
 	// CodecNull. It is also that of an empty file with Options.HeaderOnly.
 	HeaderSize = 490
-	// EmptySize is the length of a file without events, with CodecNull.
+	// EmptySize is the length of a file without events, with CodecNull: the header
+	// and an empty block.
 	EmptySize = HeaderSize + 2 + SyncSize
 	// SyncSize is the length of a sync marker.
 	SyncSize = 16
@@ -161,13 +162,13 @@ func (w *Writer) Write(r *row.Row) error {
 	full := len(b)-headRoom+len(r.Body) >= BlockSize
 	if full && len(r.Body) >= passSize {
 		w.buf = b
-		return w.flush(r.Body)
+		w.flush(r.Body)
+		return w.err
 	}
-	w.buf = append(b, r.Body...)
-	if full {
-		return w.flush(nil)
+	if w.buf = append(b, r.Body...); full {
+		w.flush(nil)
 	}
-	return nil
+	return w.err
 }
 
 // Close writes what is left, and for a file without events the form that such a
@@ -179,10 +180,11 @@ func (w *Writer) Close() error {
 	switch {
 	case w.count > 0:
 		w.flush(nil)
+	case w.events == 0 && w.opts.HeaderOnly:
+		w.begin()
 	case w.events == 0:
-		if w.begin(); !w.opts.HeaderOnly {
-			w.put(append([]byte{0, 0}, w.opts.Sync[:]...))
-		}
+		w.buf = make([]byte, headRoom, headRoom+SyncSize)
+		w.flush(nil)
 	}
 	if w.err != nil {
 		return w.err
@@ -206,7 +208,7 @@ func (w *Writer) begin() {
 }
 
 // flush writes the block, of which body is the end if that is not in the buffer.
-func (w *Writer) flush(body []byte) error {
+func (w *Writer) flush(body []byte) {
 	w.begin()
 	if w.opts.Codec == CodecDeflate {
 		w.deflate(body)
@@ -224,7 +226,6 @@ func (w *Writer) flush(body []byte) error {
 	if cap(w.buf) > 4*BlockSize { // an event with very large properties
 		w.buf = nil
 	}
-	return w.err
 }
 
 // head writes a block's numbers before the bytes that follow headRoom in b, and

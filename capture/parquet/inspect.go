@@ -169,7 +169,7 @@ func (p *page) check(left int64) error {
 		return bad("a page of %d bytes, %d of them levels", p.compressed, p.levels[0]+p.levels[1])
 	}
 	switch format.Encoding(p.encoding) {
-	case format.Plain, format.RLEDictionary, format.PlainDictionary:
+	case format.Plain, format.RLEDictionary:
 		return nil
 	}
 	return bad("a page in the encoding %s", format.Encoding(p.encoding))

@@ -177,41 +177,40 @@ func noise(n int, seed uint64) []byte {
 	return b
 }
 
-// TestRowGroups: they end by size, and a writer keeps little more than one.
+// TestRowGroups: they end by size, and a writer keeps little more than one, of
+// events that can't be compressed.
 func TestRowGroups(t *testing.T) {
-	const size, events = 4096, 4000
-	var file bytes.Buffer
-	file.Grow(events * size * 2)
-	w := parquet.NewWriter(&file, parquet.Options{RowGroup: 1 << 20})
-	body := noise(size, 1)
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	most := uint64(0)
-	for i := range events {
-		body[0], body[1] = byte(i), byte(i>>8)
-		if err := w.Write(&row.Row{Sequence: event.SequenceNumber(i), Offset: fmt.Append(nil, i), Body: body}); err != nil {
+	for _, c := range []struct{ limit, groups, most int }{{1 << 20, 16, 8 << 20}, {0, 2, 20 << 20}} {
+		const size, events = 4096, 4000
+		var file bytes.Buffer
+		file.Grow(events * size * 2)
+		w := parquet.NewWriter(&file, parquet.Options{RowGroup: c.limit})
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		most := 0
+		for i := range events {
+			x := row.Row{Sequence: event.SequenceNumber(i), Offset: fmt.Append(nil, i), Body: noise(size, uint64(i))}
+			if err := w.Write(&x); err != nil {
+				t.Fatal(err)
+			}
+			if i%250 == 249 {
+				runtime.GC()
+				runtime.ReadMemStats(&after)
+				most = max(most, int(after.HeapAlloc)-int(before.HeapAlloc))
+			}
+		}
+		if err := w.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if i%500 == 499 {
-			runtime.GC()
-			runtime.ReadMemStats(&after)
-			most = max(most, after.HeapAlloc-min(after.HeapAlloc, before.HeapAlloc))
+		f, err := lib.OpenFile(bytes.NewReader(file.Bytes()), int64(file.Len()))
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	f, err := lib.OpenFile(bytes.NewReader(file.Bytes()), int64(file.Len()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := len(f.RowGroups()); n != 16 {
-		t.Errorf("%d row groups", n)
-	}
-	t.Logf("%d KiB were kept at most", most>>10)
-	if most > 24<<20 {
-		t.Errorf("%d KiB were kept", most>>10)
+		t.Logf("row groups of %d KiB: %d, and %d KiB kept at most", c.limit>>10, len(f.RowGroups()), most>>10)
+		if n := len(f.RowGroups()); n != c.groups || most > c.most {
+			t.Errorf("%d row groups, not %d, and %d bytes kept", n, c.groups, most)
+		}
 	}
 }
 
@@ -371,19 +370,19 @@ func everything(file []byte) error {
 	return err
 }
 
-// TestDamage flips each bit of a file, and cuts it everywhere: what is read is
-// either whole or an error of ours.
+// TestDamage changes each byte of a file, and cuts it everywhere: that is read, or
+// an error of ours.
 func TestDamage(t *testing.T) {
 	file := write(t, parquet.Options{}, samples()...)
 	for i := range file {
 		if err := everything(file[:i]); !errors.Is(err, parquet.ErrFormat) {
 			t.Fatalf("%d of %d bytes: %v", i, len(file), err)
 		}
-		for bit := range 8 {
+		for _, flip := range []byte{1 << (i % 8), 0xFF} {
 			x := bytes.Clone(file)
-			x[i] ^= 1 << bit
+			x[i] ^= flip
 			if err := everything(x); err != nil && !errors.Is(err, parquet.ErrFormat) {
-				t.Fatalf("bit %d of byte %d: %v", bit, i, err)
+				t.Fatalf("byte %d, 0x%02x flipped: %v", i, flip, err)
 			}
 		}
 	}
@@ -397,6 +396,23 @@ func FuzzReader(f *testing.F) {
 	f.Add(write(f, parquet.Options{RowGroup: 1}, samples()...))
 	f.Fuzz(func(t *testing.T, file []byte) {
 		if err := everything(file); err != nil && !errors.Is(err, parquet.ErrFormat) {
+			t.Fatal(err)
+		}
+	})
+}
+
+// FuzzDamage changes bytes of a file that is otherwise whole: each three of changes
+// are a place and what to put there.
+func FuzzDamage(f *testing.F) {
+	file := write(f, parquet.Options{RowGroup: 1}, samples()...)
+	f.Add([]byte{4, 0, 1})
+	f.Add([]byte{100, 0, 255, 200, 0, 255, 0, 1, 127})
+	f.Fuzz(func(t *testing.T, changes []byte) {
+		x := bytes.Clone(file)
+		for ; len(changes) >= 3; changes = changes[3:] {
+			x[(int(changes[0])|int(changes[1])<<8)%len(x)] = changes[2]
+		}
+		if err := everything(x); err != nil && !errors.Is(err, parquet.ErrFormat) {
 			t.Fatal(err)
 		}
 	})

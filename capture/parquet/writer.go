@@ -64,7 +64,7 @@ const maxDictionary = 256 << 10
 // It is for one goroutine. Every error is final: the file is then to be written
 // anew.
 type Writer struct {
-	w      *parquet.Writer
+	w      *parquet.GenericWriter[columns]
 	out    counted
 	err    error
 	limit  int
@@ -113,7 +113,7 @@ func NewWriter(w io.Writer, opts Options) *Writer {
 		// page's header.
 		config = append(config, parquet.SkipPageBounds(path...), parquet.SkipPageStatistics(path...))
 	}
-	wr.w = parquet.NewWriter(&wr.out, config...)
+	wr.w = parquet.NewGenericWriter[columns](&wr.out, config...)
 	return wr
 }
 

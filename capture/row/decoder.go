@@ -2,6 +2,7 @@ package row
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"iter"
 	"slices"
@@ -21,6 +22,11 @@ type Decoder struct {
 	text   []byte // what is not in the event as it has to be
 	offset [20]byte
 }
+
+// MaxProperties is how many properties of a kind a row has. What an event has
+// beyond that is left out, and makes the row incomplete: in memory, a property of
+// three bytes is one of seventy.
+const MaxProperties = 1 << 16
 
 // keep bounds what a Decoder keeps of its memory after a large event.
 const keep = 256 << 10
@@ -147,18 +153,16 @@ func (d *Decoder) section(s *message.Section) {
 func (d *Decoder) annotations(e *message.Event) {
 	b := e.Annotations
 	for left := e.Items; left > 1; left -= 2 {
-		k, n, err := wire.Read(b)
-		if err != nil {
-			d.row.Incomplete = true
-			return
+		var k, v wire.Value
+		var ok bool
+		if k, b, ok = take(b); ok {
+			v, b, ok = take(b)
 		}
-		v, m, err := wire.Read(b[n:])
-		if err != nil {
+		if !ok {
 			d.row.Incomplete = true
 			return
 		}
 		d.system(d.name(k), v)
-		b = b[n+m:]
 	}
 }
 
@@ -185,23 +189,64 @@ func (d *Decoder) fields(list wire.Value) {
 
 // system adds a system property, unless its value is null.
 func (d *Decoder) system(name []byte, v wire.Value) {
-	if x := d.value(v); x.Kind != Null {
+	x := d.value(v)
+	switch {
+	case x.Kind == Null:
+	case len(d.row.System) == MaxProperties:
+		d.row.Incomplete = true
+	default:
 		d.row.System = append(d.row.System, Property{name, x})
 	}
 }
 
 // properties adds the application properties.
 func (d *Decoder) properties(m wire.Value) {
-	it, err := m.Map()
-	for err == nil && it.Len() > 0 {
-		k, v := it.Next(), it.Next()
-		if err = it.Err(); err == nil {
-			d.row.Properties = append(d.row.Properties, Property{d.name(k), d.value(v)})
+	b, n, ok := entries(m)
+	for ; ok && n > 1; n -= 2 {
+		if len(d.row.Properties) == MaxProperties {
+			ok = false
+			break
 		}
+		var k, v wire.Value
+		if k, b, ok = take(b); !ok {
+			break
+		}
+		if v, b, ok = take(b); !ok {
+			break
+		}
+		d.row.Properties = append(d.row.Properties, Property{d.name(k), d.value(v)})
 	}
-	if err != nil {
+	if !ok {
 		d.row.Incomplete = true
 	}
+}
+
+// entries is a map's keys and values, and how many they are together.
+func entries(m wire.Value) (b []byte, n int, ok bool) {
+	switch {
+	case m.IsNull():
+		return nil, 0, true
+	case m.Code == wire.CodeMap8 && len(m.Body) >= 1:
+		return m.Body[1:], int(m.Body[0]), true
+	case m.Code == wire.CodeMap32 && len(m.Body) >= 4:
+		return m.Body[4:], int(binary.BigEndian.Uint32(m.Body)), true
+	}
+	return nil, 0, false
+}
+
+// take is the value at the head of b, and what follows it. Short strings and
+// symbols, which nearly all names are, go a short way.
+func take(b []byte) (v wire.Value, rest []byte, ok bool) {
+	if len(b) > 1 && (b[0] == wire.CodeString8 || b[0] == wire.CodeSymbol8) {
+		if n := 2 + int(b[1]); n <= len(b) {
+			return wire.Value{Code: b[0], Body: b[2:n:n], Full: b[:n:n]}, b[n:], true
+		}
+	}
+	v, n, err := wire.Read(b)
+	if err != nil {
+		return v, nil, false
+	}
+	return v, b[n:], true
 }
 
 // name is a key as text. Keys that are not text are seen to: AMQP reserves them.

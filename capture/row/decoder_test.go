@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -374,6 +375,22 @@ func TestWronglyEncodedProperties(t *testing.T) {
 	x = decode(t, wire.AppendBinary(wire.AppendDescriptor(props, wire.DescData), []byte("body")))
 	if !x.Incomplete || len(x.System) != 1 || string(x.Body) != "body" {
 		t.Errorf("%+v", x)
+	}
+}
+
+// TestManyProperties: more than anybody has are cut off, with those of the system
+// on their own.
+func TestManyProperties(t *testing.T) {
+	var items, annotations [][]byte
+	for i := range row.MaxProperties + 10 {
+		items = append(items, wire.AppendString(nil, strconv.Itoa(i)), wire.AppendNull(nil))
+		annotations = append(annotations, wire.AppendSymbol(nil, strconv.Itoa(i)), wire.AppendBool(nil, true))
+	}
+	msg := append(wire.AppendDescriptor(nil, wire.DescMessageAnn), mapOf(annotations...)...)
+	msg = append(append(msg, wire.AppendDescriptor(nil, wire.DescAppProperties)...), mapOf(items...)...)
+	x := decode(t, wire.AppendBinary(wire.AppendDescriptor(msg, wire.DescData), []byte("body")))
+	if !x.Incomplete || len(x.Properties) != row.MaxProperties || len(x.System) != row.MaxProperties || string(x.Body) != "body" {
+		t.Errorf("%v, %d and %d properties, %q", x.Incomplete, len(x.System), len(x.Properties), x.Body)
 	}
 }
 

@@ -28,8 +28,9 @@ type Row struct {
 	Body []byte
 
 	// Incomplete says that the producer encoded a property or an annotation
-	// wrongly: what could be read up to there is here, and what follows it in the
-	// same map is not. The body is whole. Readers never set it.
+	// wrongly, or sent more than MaxProperties: what could be read up to there is
+	// here, and what follows it in the same map is not. The body is whole. Readers
+	// of files never set it.
 	Incomplete bool
 }
 

@@ -1,6 +1,8 @@
 package segment_test
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -37,4 +39,36 @@ func TestContract(t *testing.T) {
 			}
 		}})
 	})
+}
+
+// TestDeletedFolders: a hub's folder goes with the last of its partitions.
+func TestDeletedFolders(t *testing.T) {
+	dir := t.TempDir()
+	s, err := segment.Open(t.Context(), segment.Options{Dir: dir, Sync: segment.Sync{Policy: segment.SyncNever}, Reserve: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ids := []store.LogID{{Hub: 1}, {Hub: 1, Partition: 1}}
+	for _, id := range ids {
+		l, err := s.Open(t.Context(), id, store.LogConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := storetest.Append(l, storetest.Batch(1, "x")); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Trim(t.Context(), 1); err != nil { // so that it has files
+			t.Fatal(err)
+		}
+	}
+	for i, id := range ids {
+		if err := s.Delete(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		left, err := os.ReadDir(filepath.Join(dir, "logs"))
+		if err != nil || len(left) != len(ids)-1-i {
+			t.Errorf("with %d of %d partitions deleted there are the folders %v, %v", i+1, len(ids), left, err)
+		}
+	}
 }

@@ -216,7 +216,7 @@ func (s *Store) sweepDeleted() error {
 		})
 	})
 	for _, id := range ids {
-		err = errors.Join(err, s.disk.RemoveAll(path.Join("logs", id.String())))
+		err = errors.Join(err, s.removeFolder(id))
 	}
 	return err
 }
@@ -377,7 +377,17 @@ func (s *Store) Delete(ctx context.Context, id store.LogID) error {
 		none := []*segmentFile{}
 		l.segments.Store(&none)
 	}
-	return s.disk.RemoveAll(path.Join("logs", id.String()))
+	return s.removeFolder(id)
+}
+
+// removeFolder removes a log's folder, and its hub's once that is empty.
+func (s *Store) removeFolder(id store.LogID) error {
+	dir := path.Join("logs", id.String())
+	if err := s.disk.RemoveAll(dir); err != nil {
+		return err
+	}
+	s.disk.Remove(path.Dir(dir)) //nolint:errcheck // fails while there are other partitions
+	return nil
 }
 
 // Meta implements store.Store.
