@@ -26,8 +26,8 @@ var arrows = map[string][]string{
 		"admin/ui",
 	},
 	"cmd/millrace": {
-		".", "admin", "auth", "capture", "capture/avro", "capture/parquet", "capture/row", "once", "once/redisledger",
-		"once/sqlledger",
+		".", "admin", "auth", "capture", "capture/archive", "capture/azure", "capture/folder", "capture/row",
+		"capture/s3", "once", "once/redisledger", "once/sqlledger",
 	},
 	"amqp":                {"hub", "auth", "amqp/message", "amqp/wire", "event"},
 	"kafka":               {"hub", "auth", "amqp/message", "event"},
@@ -37,6 +37,7 @@ var arrows = map[string][]string{
 	"blob":                {"auth", "store"},
 	"schema":              {"store"},
 	"capture":             {"capture/avro", "capture/parquet", "capture/row", "hub", "amqp/message", "store", "event"},
+	"capture/archive":     {"capture", "capture/avro", "capture/parquet", "capture/row", "event"},
 	"capture/avro":        {"capture/row", "event"},
 	"capture/azure":       {"capture"},
 	"capture/capturetest": {"capture"},
