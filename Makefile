@@ -34,7 +34,7 @@ check: ## everything that must pass before a change lands
 
 .PHONY: bench
 bench: ## Go benchmarks of the hot paths, with their allocations
-	go test -run '^$$' -bench . -benchmem ./store/segment ./amqp/... ./event
+	go test -run '^$$' -bench . -benchmem ./store/segment ./amqp/... ./event ./capture/...
 
 .PHONY: goals
 goals: ## the goals for speed, interleaved with their floors

@@ -17,6 +17,7 @@ import (
 	"github.com/millrace/millrace/amqp/message"
 	"github.com/millrace/millrace/auth"
 	"github.com/millrace/millrace/blob"
+	"github.com/millrace/millrace/capture"
 	"github.com/millrace/millrace/event"
 	"github.com/millrace/millrace/hub"
 	"github.com/millrace/millrace/store/segment"
@@ -35,8 +36,9 @@ type Broker struct {
 	doors     map[Door]*door
 	ephemeral *ephemeralFolder
 	store     *segment.Store
-	hubs      *hub.Namespaces
 	blobs     *blob.Service
+	hubs      *hub.Namespaces
+	capture   *capture.Engine
 	keys      *keys
 	amqp      *amqp.Server
 	amqps     *tls.Config
@@ -67,7 +69,11 @@ func Start(ctx context.Context, o Options) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := rehearse(ctx, o.Namespaces); err != nil {
+	destinations, err := captureDestinations(&o, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := rehearse(ctx, o.Namespaces, capture.New(capture.Options{Destinations: destinations})); err != nil {
 		return nil, err
 	}
 	for name, keys := range o.BlobAccounts {
@@ -117,6 +123,9 @@ func (b *Broker) open(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := b.openBlobs(); err != nil {
+		return err
+	}
 	if err := b.openHubs(ctx); err != nil {
 		return err
 	}
@@ -124,13 +133,6 @@ func (b *Broker) open(ctx context.Context) error {
 	verifier, err := auth.NewVerifier(auth.Options{Keys: book, Entra: b.o.Entra, Now: b.o.Now})
 	if err != nil {
 		return err
-	}
-	b.blobs, err = blob.New(blob.Options{
-		Meta: b.store.Meta(), Dir: filepath.Join(b.dir, "blobs"), Accounts: b.keys.accounts(b.o.BlobAccounts),
-		Now: b.o.Now, Logger: b.log.With("server", "blob"),
-	})
-	if err != nil {
-		return fmt.Errorf("the Blob service can't be opened: %w", err)
 	}
 	b.watchLocalAuth()
 	b.amqp = amqp.NewServer(amqp.Options{Namespaces: b.hubs, Verifier: verifier, Logger: b.log.With("server", "amqp"), Now: b.o.Now})
@@ -211,11 +213,30 @@ func (b *Broker) watchLocalAuth() {
 	b.hubs.OnLocalAuthDisabled(warn)
 }
 
-func (b *Broker) openHubs(ctx context.Context) error {
+// openBlobs opens the Blob endpoint, to which captured files go, too.
+func (b *Broker) openBlobs() error {
 	var err error
+	b.blobs, err = blob.New(blob.Options{
+		Meta: b.store.Meta(), Dir: filepath.Join(b.dir, "blobs"), Accounts: b.keys.accounts(b.o.BlobAccounts),
+		Now: b.o.Now, Logger: b.log.With("server", "blob"),
+	})
+	if err != nil {
+		return fmt.Errorf("the Blob service can't be opened: %w", err)
+	}
+	return nil
+}
+
+func (b *Broker) openHubs(ctx context.Context) error {
+	destinations, err := captureDestinations(&b.o.Options, b)
+	if err != nil {
+		return err
+	}
+	b.capture = capture.New(capture.Options{
+		Meta: b.store.Meta(), Spool: filepath.Join(b.dir, "capture"), Destinations: destinations, Room: b.hasRoom, Now: b.o.Now, Logger: b.log.With("part", "capture"),
+	})
 	b.hubs, err = hub.Open(ctx, hub.Options{
 		Store: b.store, Codecs: map[event.Encoding]event.Codec{event.EncodingAMQP: message.Codec{}},
-		Rules: []hub.Rule{b.keys.rule()}, Configured: configured(b.o.Namespaces), Now: b.o.Now, Logger: b.log.With("part", "hub"),
+		Rules: []hub.Rule{b.keys.rule()}, Configured: configured(b.o.Namespaces), Capturer: b.capture, Now: b.o.Now, Logger: b.log.With("part", "hub"),
 	})
 	if err != nil {
 		return err
@@ -223,7 +244,10 @@ func (b *Broker) openHubs(ctx context.Context) error {
 	if err := makeEntities(ctx, b.hubs, b.o.Namespaces); err != nil {
 		return err
 	}
-	return makeFirstHub(ctx, b.hubs)
+	if err := makeFirstHub(ctx, b.hubs); err != nil {
+		return err
+	}
+	return b.capture.Start(ctx, b.hubs)
 }
 
 // undo closes what a failed start has opened.
@@ -239,6 +263,9 @@ func (b *Broker) undo() {
 // closeData closes what the servers have used.
 func (b *Broker) closeData() error {
 	var errs []error
+	if b.capture != nil {
+		b.capture.Close()
+	}
 	if b.blobs != nil {
 		errs = append(errs, b.blobs.Close())
 	}

@@ -40,6 +40,8 @@ type configFile struct {
 	grants     []auth.EntraGrant
 	accounts   map[string][]string
 	namespaces []Namespace
+
+	destinations []CaptureDestination
 }
 
 // configValue is a setting's text, and where it stands.
@@ -54,6 +56,7 @@ func (f *configFile) apply(o *Options) {
 	o.Entra.Audiences, o.Entra.Grants = f.audiences, f.grants
 	o.BlobAccounts = f.accounts
 	o.Namespaces = f.namespaces
+	o.CaptureDestinations = f.destinations
 }
 
 // parseConfig reads a configuration file: our own YAML, in which an unknown key
@@ -202,6 +205,8 @@ func (f *configFile) readOwn(n *yaml.Node) error {
 		"entra-audiences": f.texts(&f.audiences, "entra-audiences"),
 		"entra-grants":    f.readGrants,
 		"blob-accounts":   f.readAccounts,
+
+		"capture-destinations": f.readDestinations,
 		"namespaces": func(n *yaml.Node) error {
 			return f.items(n, "namespaces", func(item *yaml.Node) error {
 				ns := Namespace{at: f.at(item)}
@@ -294,6 +299,7 @@ func (f *configFile) readHubs(to *[]EventHub) func(*yaml.Node) error {
 				"max-size":   f.readMaxSize(&h.MaxBytes),
 				"groups":     f.texts(&h.Groups, "groups"),
 				"rules":      f.readRules(&h.Rules),
+				"capture":    f.readCapture(&h.Capture),
 			})
 			if err == nil && h.Name == "" {
 				return f.fail(item, "an event hub needs a name")

@@ -53,7 +53,7 @@ func FuzzConfig(f *testing.F) {
 		var o Options
 		c.apply(&o)
 		if hubs < 20 && len(c.namespaces) < 20 {
-			rehearse(t.Context(), c.namespaces) //nolint:errcheck // it is to return
+			rehearse(t.Context(), c.namespaces, nil) //nolint:errcheck // it is to return
 		}
 		plain := plainly(c)
 		again, err := parseConfig("plain.yaml", []byte(plain))

@@ -20,7 +20,7 @@ func TestRefusedConfig(t *testing.T) {
 		{"an unknown key", "data: x\nsink: never\n", 2, `no key "sink"; did you mean "sync"?`},
 		{"swapped letters", "ampq: off\n", 1, `did you mean "amqp"?`},
 		{"a key of another place", "hubs:\n  - name: a\n    partition: 2\n", 3, `an event hub has no key "partition"; did you mean "partitions"?`},
-		{"nothing near", "hubs:\n  - zzzzzzzzz: a\n", 2, "it can have groups, max-size, name, partitions, retention, rules"},
+		{"nothing near", "hubs:\n  - zzzzzzzzz: a\n", 2, "it can have capture, groups, max-size, name, partitions, retention, rules"},
 		{"a key twice", "data: x\ndata: y\n", 2, "data"},
 		{"the file in the file", "config: x\n", 1, `no key "config"`},
 		{"no YAML", "data: [\n", 2, ""},
@@ -142,7 +142,7 @@ func TestRehearsal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := rehearse(t.Context(), f.namespaces); err == nil || !strings.Contains(err.Error(), c.says) {
+		if err := rehearse(t.Context(), f.namespaces, nil); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%q: %v; want %q", c.file, err, c.says)
 		}
 	}

@@ -1,6 +1,7 @@
 package millrace
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -141,6 +142,13 @@ func makeHub(ctx context.Context, ns *hub.Namespace, want EventHub) error {
 			s.MaxBytes = want.MaxBytes
 		}
 		addGroups(s, want.Groups)
+		if want.Capture != nil {
+			c := *want.Capture
+			if s.Capture != nil { // what resource managers call it is theirs
+				c.Resource = s.Capture.Resource
+			}
+			s.Capture = &c
+		}
 		return nil
 	}
 	h, err := ns.EventHub(want.Name)
@@ -176,7 +184,19 @@ func addGroups(s *hub.Settings, names []string) {
 func unchanged(s hub.Settings, change func(*hub.Settings) error) bool {
 	after := s
 	after.Groups = slices.Clone(s.Groups)
-	return change(&after) == nil && after.Retention == s.Retention && after.MaxBytes == s.MaxBytes && len(after.Groups) == len(s.Groups)
+	return change(&after) == nil && sameCapture(s.Capture, after.Capture) && after.Retention == s.Retention && after.MaxBytes == s.MaxBytes && len(after.Groups) == len(s.Groups)
+}
+
+// sameCapture compares what a hub has with what a file asks for, where 0 is the
+// default.
+func sameCapture(have, want *hub.Capture) bool {
+	if have == nil || want == nil {
+		return have == want
+	}
+	w := *want
+	w.Interval, w.Bytes = cmp.Or(w.Interval, hub.DefaultCaptureInterval), cmp.Or(w.Bytes, hub.DefaultCaptureBytes)
+	w.Format = cmp.Or(w.Format, hub.CaptureAvro)
+	return *have == w
 }
 
 // makeFirstHub makes sure that there is something to send to.

@@ -27,6 +27,12 @@ var (
 	outgoingRequests  = describeMetric("outgoing_requests_total", "Requests that events were delivered to.", hubLabels)
 	outgoingMessages  = describeMetric("outgoing_messages_total", "Events delivered.", hubLabels)
 	outgoingBytes     = describeMetric("outgoing_bytes_total", "Bytes of events delivered.", hubLabels)
+	capturedMessages  = describeMetric("captured_messages_total", "Events in captured files.", hubLabels)
+	capturedBytes     = describeMetric("captured_bytes_total", "Bytes of captured files.", hubLabels)
+	capturedFiles     = describeMetric("captured_files_total", "Captured files.", hubLabels)
+	captureErrors     = describeMetric("capture_errors_total", "Attempts to write captured files that failed.", hubLabels)
+	captureLost       = describeMetric("capture_lost_messages_total", "Events that retention removed before they were captured.", hubLabels)
+	captureBacklog    = describeMetric("capture_backlog_messages", "Events stored and in no captured file yet.", hubLabels)
 	size              = describeMetric("size_bytes", "Bytes on disk of the events retained.", hubLabels)
 	activeConnections = describeMetric("active_connections", "Connections that are open.", namespaceLabels)
 	connectionsOpened = describeMetric("connections_opened_total", "Connections opened.", namespaceLabels)
@@ -112,6 +118,14 @@ func (c collector) collectHub(ctx context.Context, to chan<- prometheus.Metric, 
 	counter(to, outgoingRequests, m.OutgoingRequests.Load(), ns.Name, h.Name)
 	counter(to, outgoingMessages, m.OutgoingMessages.Load(), ns.Name, h.Name)
 	counter(to, outgoingBytes, m.OutgoingBytes.Load(), ns.Name, h.Name)
+	if h.Settings().Capture != nil {
+		counter(to, capturedMessages, m.CapturedMessages.Load(), ns.Name, h.Name)
+		counter(to, capturedBytes, m.CapturedBytes.Load(), ns.Name, h.Name)
+		counter(to, capturedFiles, m.CapturedFiles.Load(), ns.Name, h.Name)
+		counter(to, captureErrors, m.CaptureErrors.Load(), ns.Name, h.Name)
+		counter(to, captureLost, m.CaptureLost.Load(), ns.Name, h.Name)
+		gauge(to, captureBacklog, float64(c.b.capture.Backlog(ctx, h)), ns.Name, h.Name)
+	}
 	for _, r := range hub.Results() {
 		counter(to, endedRequests[r], m.Requests[r].Load(), ns.Name, h.Name, r.String())
 	}

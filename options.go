@@ -69,6 +69,9 @@ type Options struct {
 	Namespaces []Namespace
 	// BlobAccounts are further storage accounts: name to one or two base64 keys.
 	BlobAccounts map[string][]string
+	// CaptureDestinations are where captured files can go, beside the broker's own
+	// Blob endpoint.
+	CaptureDestinations []CaptureDestination
 
 	// Endpoints is a file to write, by rename, once every door accepts.
 	Endpoints string
@@ -122,6 +125,8 @@ type EventHub struct {
 	Groups []string
 	// Rules are as those of a Namespace.
 	Rules []hub.Rule
+	// Capture becomes the hub's, if it is given.
+	Capture *hub.Capture
 
 	at position
 }

@@ -17,8 +17,8 @@ import (
 // rehearse makes the namespaces in memory, where nothing is touched, so that a
 // name or number that the hub refuses is found before the data folder is
 // opened, and the hub's rules need not be known here.
-func rehearse(ctx context.Context, spaces []Namespace) error {
-	all, err := hub.Open(ctx, hub.Options{Store: stage{newStageMeta()}})
+func rehearse(ctx context.Context, spaces []Namespace, capturer hub.Capturer) error {
+	all, err := hub.Open(ctx, hub.Options{Store: stage{newStageMeta()}, Capturer: capturer})
 	if err != nil {
 		return err
 	}

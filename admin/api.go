@@ -135,6 +135,7 @@ type Hub struct {
 	Status   string    `json:"status"`
 	Metadata string    `json:"metadata,omitempty"`
 	Groups   []string  `json:"groups"` // $Default first
+	Capture  *Capture  `json:"capture,omitempty"`
 	Created  time.Time `json:"created"`
 	Updated  time.Time `json:"updated"`
 }
@@ -152,6 +153,44 @@ type NewHub struct {
 	Groups []string `json:"groups,omitempty"`
 	// Metadata is the users' own text, up to hub.MaxMetadata characters.
 	Metadata string `json:"metadata,omitempty"`
+	// Capture says how events are kept as files; nil means not at all.
+	Capture *CaptureChange `json:"capture,omitempty"`
+}
+
+// Capture says how an event hub's events are kept as files. See hub.Capture.
+type Capture struct {
+	Enabled bool `json:"enabled"`
+	// Interval and Bytes close a window, whichever is reached first.
+	Interval   Duration `json:"interval"`
+	Bytes      int64    `json:"bytes"`
+	SkipEmpty  bool     `json:"skipEmpty"`
+	HeaderOnly bool     `json:"headerOnly,omitempty"`
+	// Format is Avro, AvroDeflate or Parquet.
+	Format      string `json:"format"`
+	NameFormat  string `json:"nameFormat,omitempty"`
+	Destination string `json:"destination,omitempty"`
+	Container   string `json:"container,omitempty"`
+	// Webhook is the host alone of where notices are posted to.
+	Webhook   string `json:"webhook,omitempty"`
+	NoticeHub string `json:"noticeHub,omitempty"`
+	EventGrid bool   `json:"eventGrid,omitempty"`
+}
+
+// CaptureChange says what becomes of the capture of an event hub; what is nil
+// stays, or is the default.
+type CaptureChange struct {
+	Enabled     *bool     `json:"enabled,omitempty"`
+	Interval    *Duration `json:"interval,omitempty"`
+	Bytes       *int64    `json:"bytes,omitempty"`
+	SkipEmpty   *bool     `json:"skipEmpty,omitempty"`
+	HeaderOnly  *bool     `json:"headerOnly,omitempty"`
+	Format      *string   `json:"format,omitempty"`
+	NameFormat  *string   `json:"nameFormat,omitempty"`
+	Destination *string   `json:"destination,omitempty"`
+	Container   *string   `json:"container,omitempty"`
+	Webhook     *string   `json:"webhook,omitempty"` // a whole URL; "" for none
+	NoticeHub   *string   `json:"noticeHub,omitempty"`
+	EventGrid   *bool     `json:"eventGrid,omitempty"`
 }
 
 // DefaultPartitions is how many partitions a hub gets that asks for none.
@@ -167,6 +206,8 @@ type HubChange struct {
 	Retention Retention `json:"retention,omitempty"`
 	Status    string    `json:"status,omitempty"`
 	Metadata  *string   `json:"metadata,omitempty"`
+	// Capture changes how events are kept as files.
+	Capture *CaptureChange `json:"capture,omitempty"`
 }
 
 // Rule describes an authorization rule, or asks for one: then keys that are not

@@ -14,6 +14,7 @@ func describe(h *hub.EventHub) Hub {
 	out := Hub{
 		Namespace: h.Namespace().Name, Name: h.Name, Partitions: h.Partitions(),
 		Retention: Retention(h.Settings().Retention), MaxBytes: h.Settings().MaxBytes, Status: string(h.Status()), Metadata: h.Settings().Metadata, Created: h.Created, Updated: h.Updated(),
+		Capture: describeCapture(h.Settings().Capture),
 	}
 	for _, g := range h.Groups() {
 		out.Groups = append(out.Groups, g.Name)
@@ -47,6 +48,9 @@ func (s *Server) createHub(c *call) error {
 	for _, g := range want.Groups {
 		settings.Groups = append(settings.Groups, hub.Group{Name: g, Created: c.now.UTC().Truncate(time.Millisecond)})
 	}
+	if err := want.Capture.change(&settings); err != nil {
+		return err
+	}
 	h, err := c.ns.CreateEventHub(c.Context(), want.Name, want.Partitions, settings)
 	if err != nil {
 		return err
@@ -73,7 +77,7 @@ func (s *Server) updateHub(c *call) error {
 		return err
 	}
 	if change == (HubChange{}) {
-		return badRequest("The request changes nothing; it may set partitions, retention, maxBytes, status and metadata.")
+		return badRequest("The request changes nothing; it may set partitions, retention, maxBytes, status, metadata and capture.")
 	}
 	err = h.Change(c.Context(), change.Partitions, func(s *hub.Settings) error {
 		if change.Retention != 0 {
@@ -88,7 +92,7 @@ func (s *Server) updateHub(c *call) error {
 		if change.Metadata != nil {
 			s.Metadata = *change.Metadata
 		}
-		return nil
+		return change.Capture.change(s)
 	})
 	if err != nil {
 		return err

@@ -82,11 +82,22 @@ func TestApplicationGroupIsThrottled(t *testing.T) {
 // postAs sends an event over HTTP with a rule's key.
 func (b *Broker) postAs(ctx context.Context, rule, key string) (int, string) {
 	b.t.Helper()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+b.HTTP+"/events/messages", strings.NewReader("x"))
+	return b.post(ctx, "events", "x", rule, key)
+}
+
+// postTo sends an event to a hub over HTTP.
+func (b *Broker) postTo(hub, body string) (int, string) {
+	b.t.Helper()
+	return b.post(context.Background(), hub, body, "RootManageSharedAccessKey", "SAS_KEY_VALUE")
+}
+
+func (b *Broker) post(ctx context.Context, hub, body, rule, key string) (int, string) {
+	b.t.Helper()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+b.HTTP+"/"+hub+"/messages", strings.NewReader(body))
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	req.Header.Set("Authorization", auth.SignSAS("http://localhost/events", rule, key, time.Now().Add(time.Hour)))
+	req.Header.Set("Authorization", auth.SignSAS("http://localhost/"+hub, rule, key, time.Now().Add(time.Hour)))
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		b.t.Fatal(err)

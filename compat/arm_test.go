@@ -339,7 +339,6 @@ func (m *manager) testRefusals() {
 	m.refused("deleting $Default", err, 400, "BadRequest")
 	m.refused("too many partitions", hub("orders-dev", "new", armeventhub.Properties{PartitionCount: new(int64(33))}), 400, "BadRequest")
 	m.refused("too long a retention", hub("orders-dev", "new", armeventhub.Properties{MessageRetentionInDays: new(int64(8))}), 400, "BadRequest")
-	m.refused("Capture", hub("orders-dev", "new", armeventhub.Properties{CaptureDescription: &armeventhub.CaptureDescription{Enabled: new(true)}}), 400, "CaptureNotSupported")
 	_, err = m.namespaces.BeginCreateOrUpdate(m.ctx, group, "new-one", armeventhub.EHNamespace{Properties: &armeventhub.EHNamespaceProperties{Encryption: &armeventhub.Encryption{KeySource: new("Microsoft.KeyVault")}}}, nil)
 	m.refused("encryption", err, 400, "EncryptionNotSupported")
 }

@@ -85,6 +85,12 @@ func Binary(t testing.TB) string {
 // args are added to its command line.
 func Start(t testing.TB, args ...string) *Broker {
 	t.Helper()
+	return StartWith(t, "", args...)
+}
+
+// StartWith is Start with more in the configuration file.
+func StartWith(t testing.TB, more string, args ...string) *Broker {
+	t.Helper()
 	b := &Broker{t: t, Dir: t.TempDir()}
 	b.Data = filepath.Join(b.Dir, "data")
 	config := filepath.Join(b.Dir, "config.yaml")
@@ -94,7 +100,7 @@ func Start(t testing.TB, args ...string) *Broker {
       - {name: %s, rights: Listen, primary: %s}
       - {name: %s, rights: Send, primary: %s}
 `, ListenRule, ListenKey, SendRule, SendKey)
-	if err := os.WriteFile(config, []byte(rules), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(rules+more), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var err error

@@ -46,6 +46,9 @@ type Settings struct {
 	Metadata string `json:"metadata,omitempty"`
 	// Revoked are the publishers that may not send, sorted.
 	Revoked []string `json:"revoked,omitempty"`
+	// Capture says how events are kept as files; nil means that it was never on.
+	// What it points to is not to be changed: put another in its place.
+	Capture *Capture `json:"capture,omitempty"`
 }
 
 // MinMaxBytes is the least that a hub's size can be limited to.
@@ -119,6 +122,8 @@ type hubRecord struct {
 	Created    time.Time `json:"created"`
 	Updated    time.Time `json:"updated"`
 	Partitions int       `json:"partitions"`
+	// Since is where capture began.
+	Since captureSince `json:"captureSince,omitzero"`
 	Settings
 }
 
@@ -256,6 +261,14 @@ func (h *EventHub) Change(ctx context.Context, partitions int, change func(*Sett
 	if err := q.check(h.Name, &r.Settings); err != nil {
 		return err
 	}
+	if err := n.checkCapture(h.Name, &r.Settings, &q); err != nil {
+		return err
+	}
+	if r.captures() && !old.record.captures() {
+		if r.Since, err = h.sinceNow(ctx); err != nil {
+			return err
+		}
+	}
 	r.Updated = n.now()
 	v, err := n.putHub(ctx, h.ns, &r, old.version)
 	if err != nil {
@@ -273,6 +286,7 @@ func (h *EventHub) Change(ctx context.Context, partitions int, change func(*Sett
 	if err := h.mayReceive(); err != nil {
 		h.detach(err)
 	}
+	n.captureChanged(h)
 	return nil
 }
 

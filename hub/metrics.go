@@ -61,6 +61,15 @@ type Metrics struct {
 	OutgoingRequests atomic.Int64
 	OutgoingMessages atomic.Int64
 	OutgoingBytes    atomic.Int64
+	// CapturedMessages, CapturedBytes and CapturedFiles are of files that are
+	// written; the bytes are those of the files.
+	CapturedMessages atomic.Int64
+	CapturedBytes    atomic.Int64
+	CapturedFiles    atomic.Int64
+	// CaptureErrors counts the attempts to write a file that failed, and
+	// CaptureLost the events that retention removed before they were captured.
+	CaptureErrors atomic.Int64
+	CaptureLost   atomic.Int64
 }
 
 // Failed counts a request that never became an append, such as a refused link.

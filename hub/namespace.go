@@ -157,6 +157,9 @@ func (ns *Namespace) check(s *NamespaceSettings) error {
 		if err := q.check(h.Name, &settings); err != nil {
 			return err
 		}
+		if settings.captures() && !q.Capture {
+			return fail(InvalidArgument, h.Name, "The event hub '%s' is captured, which event hubs of the tier %s can't be.", h.Name, s.Tier)
+		}
 	}
 	return q.checkAll(ns.Name, s.Capacity, all)
 }
@@ -353,8 +356,14 @@ func (ns *Namespace) CreateEventHub(ctx context.Context, name string, partitions
 	if err := ns.mayCreate(name, partitions, &s); err != nil {
 		return nil, err
 	}
+	if err := n.checkCapture(name, &s, &q); err != nil {
+		return nil, err
+	}
 	now := n.now()
 	r := &hubRecord{ID: rand.Uint64()>>1 + 1, Name: name, Created: now, Updated: now, Partitions: partitions, Settings: s}
+	if s.captures() {
+		r.Since.Time = now
+	}
 	v, err := n.putHub(ctx, ns, r, 0)
 	if err != nil {
 		return nil, fmt.Errorf("create event hub %s: %w", name, err)
@@ -363,6 +372,7 @@ func (ns *Namespace) CreateEventHub(ctx context.Context, name string, partitions
 	ns.mu.Lock()
 	ns.hubs[strings.ToLower(name)] = h
 	ns.mu.Unlock()
+	n.captureChanged(h)
 	return h, nil
 }
 

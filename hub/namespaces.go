@@ -26,6 +26,8 @@ type Options struct {
 	// Rules are authorization rules that hold in every namespace, and are not
 	// stored: the development key, or the keys of the data folder.
 	Rules []Rule
+	// Capturer captures events; nil means that hubs can't be captured.
+	Capturer Capturer
 	// Configured are authorization rules that stand in a configuration: they hold
 	// before stored ones of the same name, for as long as they stand there, and are
 	// not stored. Names are in any case.

@@ -40,6 +40,7 @@ func (n *Namespaces) deleteHub(ctx context.Context, h *EventHub) error {
 	delete(ns.hubs, strings.ToLower(h.Name))
 	ns.mu.Unlock()
 	h.end()
+	n.captureChanged(h)
 	if err := n.deleteLogs(context.WithoutCancel(ctx), h.id, h.Partitions()); err != nil {
 		// The hub is gone; the rest is done at the next start.
 		n.log.Warn("the files of a deleted event hub could not be removed yet", "hub", h.Name, "error", err)

@@ -32,7 +32,7 @@ func badRequest(target, format string, args ...any) error {
 }
 
 // unsupported refuses what a property asks for and the broker doesn't do. The
-// code says what that is: "CaptureNotSupported".
+// code says what that is: "CompactionNotSupported".
 func unsupported(what, target, text string) error {
 	return &armError{status: http.StatusBadRequest, code: what + "NotSupported", target: target, text: text}
 }

@@ -39,6 +39,7 @@ type armHubProperties struct {
 	UpdatedAt              string       `json:"updatedAt"`
 	PartitionIDs           []string     `json:"partitionIds"`
 	RetentionDescription   armRetention `json:"retentionDescription"`
+	CaptureDescription     *armCapture  `json:"captureDescription,omitempty"`
 }
 
 type armRetention struct {
@@ -65,6 +66,7 @@ func (c *armCall) describeHub(h *hub.EventHub) armChild {
 		MessageRetentionInDays: whole(s.Retention, day), PartitionCount: h.Partitions(), Status: string(h.Status()), UserMetadata: s.Metadata,
 		CreatedAt: stamp(h.Created), UpdatedAt: stamp(h.Updated()), PartitionIDs: []string{},
 		RetentionDescription: armRetention{CleanupPolicy: "Delete", RetentionTimeInHours: &hours},
+		CaptureDescription:   describeCapture(s.Capture),
 	}
 	for i := range p.PartitionCount {
 		p.PartitionIDs = append(p.PartitionIDs, strconv.Itoa(i))
@@ -140,9 +142,7 @@ type hubBody struct {
 			CleanupPolicy        string `json:"cleanupPolicy"`
 			RetentionTimeInHours *int64 `json:"retentionTimeInHours"`
 		} `json:"retentionDescription"`
-		CaptureDescription struct {
-			Enabled bool `json:"enabled"`
-		} `json:"captureDescription"`
+		CaptureDescription          *armCapture `json:"captureDescription"`
 		MessageTimestampDescription struct {
 			TimestampType string `json:"timestampType"`
 		} `json:"messageTimestampDescription"`
@@ -153,8 +153,6 @@ func (b *hubBody) check() error {
 	p := &b.Properties
 	policy, stampedBy := p.RetentionDescription.CleanupPolicy, p.MessageTimestampDescription.TimestampType
 	switch {
-	case p.CaptureDescription.Enabled:
-		return unsupported("Capture", "properties.captureDescription", "Events can't be captured to files yet.")
 	case strings.EqualFold(policy, "Compact"), strings.EqualFold(policy, "DeleteOrCompact"):
 		return unsupported("Compaction", "properties.retentionDescription.cleanupPolicy", "Event hubs are not compacted yet; the cleanup policy is Delete.")
 	case policy != "" && !strings.EqualFold(policy, "Delete"):
@@ -226,6 +224,9 @@ func (b *hubBody) create(c *armCall, ns *hub.Namespace) (*hub.EventHub, error) {
 	if p.UserMetadata != nil {
 		s.Metadata = *p.UserMetadata
 	}
+	if err := p.CaptureDescription.change(&s); err != nil {
+		return nil, err
+	}
 	partitions := defaultPartitions
 	if p.PartitionCount != nil {
 		partitions = int(*p.PartitionCount)
@@ -253,6 +254,6 @@ func (b *hubBody) update(c *armCall, h *hub.EventHub) error {
 		if p.UserMetadata != nil {
 			s.Metadata = *p.UserMetadata
 		}
-		return nil
+		return p.CaptureDescription.change(s)
 	})
 }

@@ -449,7 +449,14 @@ func TestARMRefusals(t *testing.T) {
 		{"PUT", ns + "/eventhubs/new", properties(`"messageRetentionInDays":2,"retentionDescription":{"retentionTimeInHours":24}`), 400, "BadRequest"},
 		{"PUT", ns + "/eventhubs/new", properties(`"retentionDescription":{"cleanupPolicy":"Shred"}`), 400, "BadRequest"},
 		{"PUT", ns + "/eventhubs/new", properties(`"retentionDescription":{"cleanupPolicy":"Compact"}`), 400, "CompactionNotSupported"},
-		{"PUT", ns + "/eventhubs/new", properties(`"captureDescription":{"enabled":true}`), 400, "CaptureNotSupported"},
+		{"PUT", ns + "/eventhubs/new", properties(`"captureDescription":{"enabled":true,"intervalInSeconds":59}`), 400, "BadRequest"},
+		{"PUT", ns + "/eventhubs/new", properties(`"captureDescription":{"enabled":true,"intervalInSeconds":9999999999}`), 400, "BadRequest"},
+		{"PUT", ns + "/eventhubs/new", properties(`"captureDescription":{"enabled":true,"sizeLimitInBytes":1}`), 400, "BadRequest"},
+		{"PUT", ns + "/eventhubs/new", properties(`"captureDescription":{"enabled":true,"encoding":"CSV"}`), 400, "BadRequest"},
+		{"PUT", ns + "/eventhubs/new", properties(`"captureDescription":{"enabled":true,"destination":{"name":"EventHubArchive.AzureDataLake"}}`), 400, "DataLakeNotSupported"},
+		{"PUT", ns + "/eventhubs/new", properties(`"captureDescription":{"enabled":true,"destination":{"name":"Tape"}}`), 400, "BadRequest"},
+		{"PUT", ns + "/eventhubs/new", properties(`"captureDescription":{"enabled":true,"destination":{"properties":{"storageAccountResourceId":"/x/storageAccounts/nowhere"}}}`), 400, "BadRequest"},
+		{"PUT", "namespaces/basic-one/eventhubs/new", properties(`"messageRetentionInDays":1,"captureDescription":{"enabled":true}`), 400, "BadRequest"},
 		{"PUT", ns + "/eventhubs/new", properties(`"messageTimestampDescription":{"timestampType":"Create"}`), 400, "MessageTimestampNotSupported"},
 		{"PUT", ns + "/eventhubs/new", properties(`"status":"Renaming"`), 400, "BadRequest"},
 		{"PUT", ns + "/eventhubs/new", properties(`"userMetadata":"` + strings.Repeat("x", 1025) + `"`), 400, "BadRequest"},
@@ -514,6 +521,35 @@ func TestARMRefusals(t *testing.T) {
 		if status == 405 && header.Get("Allow") == "" {
 			t.Errorf("%s %s: no Allow", c.method, c.path)
 		}
+	}
+}
+
+// TestARMCapture turns the capture of a hub on, changes it and turns it off.
+func TestARMCapture(t *testing.T) {
+	m := newManager(t)
+	props := func(s string) string { return `{"properties":{` + s + `}}` }
+	const account = "/subscriptions/s1/resourceGroups/g1/providers/Microsoft.Storage/storageAccounts/lake"
+	const h = "namespaces/localhost/eventhubs/captured"
+	on := m.must("PUT", h, props(`"captureDescription":{"enabled":true,"encoding":"AvroDeflate","intervalInSeconds":120,"sizeLimitInBytes":10485760,"skipEmptyArchives":true,
+		"destination":{"name":"EventHubArchive.AzureBlockBlob","properties":{"storageAccountResourceId":"`+account+`","blobContainer":"c","archiveNameFormat":"pattern"}}}`))
+	want := map[string]any{
+		"properties.captureDescription.enabled": true, "properties.captureDescription.encoding": "AvroDeflate", "properties.captureDescription.intervalInSeconds": 120.0,
+		"properties.captureDescription.sizeLimitInBytes": 10485760.0, "properties.captureDescription.skipEmptyArchives": true,
+		"properties.captureDescription.destination.name":                                "EventHubArchive.AzureBlockBlob",
+		"properties.captureDescription.destination.properties.storageAccountResourceId": account,
+		"properties.captureDescription.destination.properties.blobContainer":            "c",
+		"properties.captureDescription.destination.properties.archiveNameFormat":        "pattern",
+	}
+	m.shows(on, want)
+	m.shows(m.must("PUT", h, props(`"messageRetentionInDays":2`)), want) // what is left out stays
+	want["properties.captureDescription.enabled"] = false
+	m.shows(m.must("PUT", h, props(`"captureDescription":{"enabled":false}`)), want)
+	kept, err := m.all.Default().EventHub("captured")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := kept.Settings().Capture; c == nil || c.Enabled || c.Destination != "lake" || c.Interval != 2*time.Minute {
+		t.Errorf("%+v", c)
 	}
 }
 

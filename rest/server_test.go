@@ -47,6 +47,18 @@ func newWorld(t testing.TB) *world { return newWorldAt(t, nil) }
 
 // newWorldAt is newWorld with a clock, nil for the real one, and rules that a
 // configuration has.
+// lake is a capturer that knows a destination of that name, and captures nothing.
+type lake struct{}
+
+func (lake) CheckCapture(c *hub.Capture) error {
+	if c.Destination != "" && c.Destination != "lake" {
+		return errors.New("there is no destination " + c.Destination)
+	}
+	return nil
+}
+
+func (lake) CaptureChanged(*hub.EventHub) {}
+
 func newWorldAt(t testing.TB, now func() time.Time, configured ...hub.RulesOf) *world {
 	ctx := t.Context()
 	st, err := segment.Open(ctx, segment.Options{Disk: sim.NewDisk(), KV: segment.NewMemoryKV(), JournalBytes: 4 << 20})
@@ -54,7 +66,7 @@ func newWorldAt(t testing.TB, now func() time.Time, configured ...hub.RulesOf) *
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { st.Close() })
-	all, err := hub.Open(ctx, hub.Options{Store: st, Rules: rules, Configured: configured, Now: now, Codecs: map[event.Encoding]event.Codec{event.EncodingAMQP: message.Codec{}}})
+	all, err := hub.Open(ctx, hub.Options{Store: st, Rules: rules, Configured: configured, Capturer: lake{}, Now: now, Codecs: map[event.Encoding]event.Codec{event.EncodingAMQP: message.Codec{}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,8 @@ type received struct {
 	CorrelationID any            `json:"correlationId,omitempty"`
 	ContentType   string         `json:"contentType,omitempty"`
 	Properties    map[string]any `json:"properties,omitempty"`
+	// SystemProperties has what captured files have beside, by AMQP's names.
+	SystemProperties map[string]any `json:"systemProperties,omitempty"`
 	// Body is text; what is not UTF-8 is in Base64 instead. Value is a body that
 	// is no bytes at all: AMQP's value and sequence.
 	Body   string `json:"body,omitempty"`
@@ -142,6 +144,9 @@ func printEventJSON(w io.Writer, r *received) error {
 	if x.Properties != nil {
 		x.Properties, _ = plain(x.Properties).(map[string]any)
 	}
+	if x.SystemProperties != nil {
+		x.SystemProperties, _ = plain(x.SystemProperties).(map[string]any)
+	}
 	x.CorrelationID = plain(x.CorrelationID)
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
@@ -157,6 +162,11 @@ func printEvent(w io.Writer, r *received) error {
 	if len(r.Properties) > 0 {
 		if p, err := toJSON(r.Properties); err == nil {
 			fmt.Fprintf(&b, "  %s", p)
+		}
+	}
+	if len(r.SystemProperties) > 0 {
+		if p, err := toJSON(r.SystemProperties); err == nil {
+			fmt.Fprintf(&b, "  system=%s", p)
 		}
 	}
 	switch {

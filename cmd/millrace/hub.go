@@ -81,11 +81,15 @@ func newHubCreate() *cobra.Command {
 	cmd.Flags().Var((*sizeFlag)(&want.MaxBytes), "max-size", sizeUsage+" (default none)")
 	cmd.Flags().StringVar(&want.Metadata, "metadata", "", "`TEXT` of your own")
 	cmd.Flags().StringArrayVar(&want.Groups, "group", nil, "consumer `GROUP` beside $Default; may be repeated")
-	out := addOutput(cmd)
+	captured, out := addCapture(cmd), addOutput(cmd)
 	return manage(cmd, func(cmd *cobra.Command, c *admin.Client, args []string) error {
 		want.Name = args[0]
 		if want.Partitions < 1 {
 			return misused("--partitions is 1 at least")
+		}
+		var err error
+		if want.Capture, err = captured.change(); err != nil {
+			return err
 		}
 		h, err := c.CreateHub(cmd.Context(), want)
 		if err != nil {
@@ -176,6 +180,9 @@ func (d *hubDetails) print(cmd *cobra.Command) error {
 	if d.MaxBytes > 0 {
 		rows = append(rows, []string{"Size limit", strconv.FormatInt(d.MaxBytes, 10) + " bytes"})
 	}
+	if text := describeCapture(d.Capture); text != "" {
+		rows = append(rows, []string{"Capture", text})
+	}
 	if d.Metadata != "" {
 		rows = append(rows, []string{"Metadata", d.Metadata})
 	}
@@ -234,8 +241,12 @@ func newHubUpdate() *cobra.Command {
 	cmd.Flags().Var((*sizeFlag)(&maxBytes), "max-size", sizeUsage)
 	cmd.Flags().StringVar(&change.Status, "status", "", "`STATUS` Active, Disabled, SendDisabled or ReceiveDisabled")
 	cmd.Flags().StringVar(&metadata, "metadata", "", "`TEXT` of your own")
-	out := addOutput(cmd)
+	captured, out := addCapture(cmd), addOutput(cmd)
 	return manage(cmd, func(cmd *cobra.Command, c *admin.Client, args []string) error {
+		var err error
+		if change.Capture, err = captured.change(); err != nil {
+			return err
+		}
 		if cmd.Flags().Changed("metadata") {
 			change.Metadata = &metadata
 		}
@@ -243,7 +254,7 @@ func newHubUpdate() *cobra.Command {
 			change.MaxBytes = &maxBytes
 		}
 		if change == (admin.HubChange{}) {
-			return misused("there is nothing to change; give --partitions, --retention, --max-size, --status or --metadata")
+			return misused("there is nothing to change; give --partitions, --retention, --max-size, --status, --metadata or --capture")
 		}
 		h, err := c.UpdateHub(cmd.Context(), args[0], change)
 		if err != nil {

@@ -9,10 +9,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -41,6 +43,8 @@ func TestScripts(t *testing.T) {
 			"kill9":  func(ts *testscript.TestScript, _ bool, args []string) { endCommand(ts, args, os.Kill) },
 			"damage": damageCommand,
 			"lines":  linesCommand,
+			"cut":    cutCommand,
+			"await":  awaitCommand,
 		},
 	})
 }
@@ -196,5 +200,40 @@ func linesCommand(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(json.Unmarshal([]byte(args[0]), &want))
 	if (n == want) == neg {
 		ts.Fatalf("%s has %d lines:\n%s", args[1], n, text)
+	}
+}
+
+// cutCommand: cut PATTERN BYTES takes bytes off the end of the one file that matches.
+func cutCommand(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: cut PATTERN BYTES")
+	}
+	n, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	files, err := filepath.Glob(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if len(files) != 1 {
+		ts.Fatalf("%s are %q", args[0], files)
+	}
+	info, err := os.Stat(files[0])
+	ts.Check(err)
+	ts.Check(os.Truncate(files[0], info.Size()-n))
+}
+
+// awaitCommand: await TEXT COMMAND… runs the program until it prints the text.
+func awaitCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 || neg {
+		ts.Fatalf("usage: await TEXT COMMAND…")
+	}
+	for deadline := time.Now().Add(time.Minute); ; {
+		err := ts.Exec(args[1], args[2:]...)
+		out := ts.ReadFile("stdout")
+		if err == nil && strings.Contains(out, args[0]) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%q does not come: %v, %s%s", args[0], err, out, ts.ReadFile("stderr"))
+		}
+		time.Sleep(50 * time.Millisecond)
 	}
 }

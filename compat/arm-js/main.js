@@ -142,7 +142,7 @@ const cases = {
     for (const bad of [{ partitionCount: 2000 }, { messageRetentionInDays: 0 }]) {
       await refused("BadRequest", 400, () => c.eventHubs.createOrUpdate(group, "localhost", "script-bad", bad));
     }
-    await refused("CaptureNotSupported", 400, () => c.eventHubs.createOrUpdate(group, "localhost", "script-bad", { captureDescription: { enabled: true } }));
+    await refused("BadRequest", 400, () => c.eventHubs.createOrUpdate(group, "localhost", "script-bad", { captureDescription: { enabled: true, intervalInSeconds: 59 } }));
     await refused("IdentityNotSupported", 400, () => c.namespaces.createOrUpdate(group, "script-bad", { identity: { type: "SystemAssigned" } }));
     await refused("NotFound", 404, () => c.eventHubs.get(group, "localhost", "script-bad"));
   },

@@ -154,7 +154,7 @@ def errors(c):
     refused("BadRequest", 400, c.consumer_groups.delete, GROUP, "localhost", "events", "$Default")
     for properties in {"partitionCount": 2000}, {"messageRetentionInDays": 0}:
         refused("BadRequest", 400, c.event_hubs.create_or_update, GROUP, "localhost", "python-bad", {"properties": properties})
-    refused("CaptureNotSupported", 400, c.event_hubs.create_or_update, GROUP, "localhost", "python-bad", {"properties": {"captureDescription": {"enabled": True}}})
+    refused("BadRequest", 400, c.event_hubs.create_or_update, GROUP, "localhost", "python-bad", {"properties": {"captureDescription": {"enabled": True, "intervalInSeconds": 59}}})
     refused("IdentityNotSupported", 400, c.namespaces.begin_create_or_update, GROUP, "python-bad", {"identity": {"type": "SystemAssigned"}})
     refused("NotFound", 404, c.event_hubs.get, GROUP, "localhost", "python-bad")
 
