@@ -45,7 +45,7 @@ func lakes() map[string]func(*testing.T) lake {
 	return map[string]func(*testing.T) lake{
 		"folder": func(t *testing.T) lake {
 			dir := filepath.Join(t.TempDir(), "lake")
-			return lake{fmt.Sprintf("capture-destinations:\n  - {name: lake, kind: folder, folder: %s}\n", dir), "lake",
+			return lake{fmt.Sprintf("capture-destinations:\n  - {name: lake, kind: folder, folder: %q}\n", dir), "lake",
 				func(*Broker) (capture.Destination, error) { return folder.New(dir) }}
 		},
 		"blob endpoint": func(*testing.T) lake {
