@@ -28,11 +28,16 @@ const (
 func (p *partition) intend(ctx context.Context, in intent) error {
 	in.Start = NextStart(in.Start, p.cur.Last)
 	if err := p.name(&in); err != nil {
+		p.win.drop()
 		return err
 	}
 	c := p.cur
 	c.Intent = &in
-	return p.store(ctx, c)
+	if err := p.store(ctx, c); err != nil {
+		p.win.drop() // its file is at its end: nothing can be added if it is not certain
+		return err
+	}
+	return nil
 }
 
 func (p *partition) name(in *intent) error {
@@ -67,7 +72,7 @@ func (p *partition) put(ctx context.Context) error {
 	if err != nil {
 		return p.redirect(ctx, err)
 	}
-	ready := p.win.spool != nil && p.win.First == in.First && p.win.CRC64 == in.CRC64 && p.win.Size == in.Size
+	ready := p.win.spool != nil && p.win.First == in.First && p.win.CRC64 == in.CRC64 && p.win.Size == in.Size && p.win.spool.whole()
 	if !ready { // after a start, or an error: it may be there already
 		there, err := p.isThere(ctx, d)
 		if err != nil {

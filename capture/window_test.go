@@ -216,6 +216,9 @@ func TestCaptureIsTurnedOffAndOn(t *testing.T) {
 		}
 		w.settle()
 		w.wantFiles("0/2026/03/01/00/00/00.avro 0")
+		if w.parts[0].Reads() {
+			t.Error("the log is read while capture is off")
+		}
 		w.send(0, "b")
 		w.pass(10 * time.Minute)
 		w.settle()

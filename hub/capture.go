@@ -152,14 +152,14 @@ func (h *EventHub) sinceNow(ctx context.Context) (captureSince, error) {
 	return since, nil
 }
 
-// CapturedSince is when and with which event of a partition the capture of the
-// hub began, if it is on or was.
-func (h *EventHub) CapturedSince(partition int) (time.Time, event.SequenceNumber) {
-	s := &h.state.Load().record.Since
-	if partition < len(s.From) {
-		return s.Time, s.From[partition]
+// Captured is how a partition is captured, nil if it never was, and when and with
+// which event that began: all of one moment, whoever changes the settings meanwhile.
+func (h *EventHub) Captured(partition int) (c *Capture, since time.Time, from event.SequenceNumber) {
+	r := &h.state.Load().record
+	if partition < len(r.Since.From) {
+		from = r.Since.From[partition]
 	}
-	return s.Time, 0
+	return r.Capture, r.Since.Time, from
 }
 
 // ID is the hub's own number: a hub that is made anew has another.
