@@ -31,7 +31,8 @@ type Options struct {
 	// Room tells whether the disk of Spool has room to spare; nil means that it
 	// always has. Without, nothing is read ahead: events wait in the log.
 	Room func() bool
-	// Client posts notices to webhooks; nil means one that gives up after 10 s.
+	// Client posts notices to webhooks; nil means one that gives up after 10 s, and
+	// follows no redirects.
 	Client *http.Client
 	// Now is the clock; nil means time.Now. Elapsed is one that never goes back; nil
 	// means the system's.
@@ -94,7 +95,10 @@ func New(o Options) *Engine {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.Client == nil {
-		o.Client = &http.Client{Timeout: 10 * time.Second}
+		o.Client = &http.Client{
+			Timeout:       10 * time.Second,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // a notice that is sent on may come as a GET
+		}
 	}
 	if o.Room == nil {
 		o.Room = func() bool { return true }

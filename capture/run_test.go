@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/millrace/millrace/event"
 	"github.com/millrace/millrace/hub"
 	"github.com/millrace/millrace/internal/sim"
+	"github.com/millrace/millrace/store"
 	"github.com/millrace/millrace/store/segment"
 )
 
@@ -246,7 +248,53 @@ func TestNoticesAreGivenUp(t *testing.T) {
 		t.Errorf("%t, %v", left, err)
 	}
 	w.pass(24 * time.Hour)
-	if left, err := w.engine.Deliver(t.Context(), w.all); left || err != nil {
+	if left, err := w.engine.Deliver(t.Context(), w.all); left || !errors.As(err, &e) {
 		t.Errorf("a day later: %t, %v", left, err)
+	}
+	if left, err := w.engine.Deliver(t.Context(), w.all); left || err != nil {
+		t.Errorf("after that: %t, %v", left, err)
+	}
+}
+
+// TestManyNoticesAreLeft: a receiver that is down is asked once a round, however many
+// notices wait for it, and those that are too old are dropped with it; nobody else
+// waits.
+func TestManyNoticesAreLeft(t *testing.T) {
+	w := newWorld(t, minute)
+	var asked, told atomic.Int64
+	down := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		http.Redirect(rw, &http.Request{}, "/elsewhere", http.StatusFound) // is no answer either
+	}))
+	defer down.Close()
+	up := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { told.Add(1) }))
+	defer up.Close()
+	const old, young = 700, 300
+	for i := range old + young {
+		made := w.clock().Add(-time.Hour)
+		if i < old {
+			made = w.clock().Add(-25 * time.Hour)
+		}
+		for to, url := range map[string]string{"down": down.URL, "up": up.URL} {
+			value := fmt.Appendf(nil, `{"made":%q,"webhook":%q,"contentType":"application/json","text":{}}`, made.Format(time.RFC3339), url)
+			if _, err := w.store.Meta().Put(t.Context(), fmt.Sprintf("capture-notice/%04d/%s", i, to), value, store.AnyVersion); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if left, err := w.engine.Deliver(t.Context(), w.all); !left || err == nil {
+		t.Errorf("%t, %v", left, err)
+	}
+	if asked.Load() != 1 || told.Load() != old+young {
+		t.Errorf("the one that is down was asked %d times, and the other told %d times", asked.Load(), told.Load())
+	}
+	n := 0
+	for _, err := range w.store.Meta().List(t.Context(), "capture-notice/", "") {
+		if n++; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n != young {
+		t.Errorf("%d notices are left, not %d", n, young)
 	}
 }
