@@ -101,13 +101,13 @@ func (p *partition) put(ctx context.Context) error {
 	return p.rename(ctx)
 }
 
-func (p *partition) upload(ctx context.Context, d Destination) error {
+func (p *partition) upload(ctx context.Context, d *place) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case p.e.slots <- struct{}{}:
+	case d.slots <- struct{}{}:
 	}
-	defer func() { <-p.e.slots }()
+	defer func() { <-d.slots }()
 	in := p.cur.Intent
 	f := &File{Path: p.win.spool.path, Size: in.Size, ContentType: typeAvro, Metadata: map[string]string{
 		metaFirst: strconv.FormatInt(int64(in.First), 10), metaLast: strconv.FormatInt(int64(in.End)-1, 10),

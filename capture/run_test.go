@@ -44,7 +44,7 @@ func inBubble(t *testing.T, test func(b *bubble)) {
 			t.Fatal(err)
 		}
 		defer b.store.Close()
-		b.engine = capture.New(capture.Options{Meta: b.store.Meta(), Spool: spool + "/spool", Destinations: map[string]capture.Destination{"": b.dest}})
+		b.engine = capture.New(capture.Options{Meta: b.store.Meta(), Spool: spool + "/spool", Destinations: map[string]capture.Destination{"": b.dest, "hung": hung{b.dest}}})
 		if b.all, err = hub.Open(context.Background(), hub.Options{Store: b.store, Codecs: map[event.Encoding]event.Codec{event.EncodingAMQP: message.Codec{}}, Capturer: b.engine}); err != nil {
 			t.Fatal(err)
 		}
@@ -297,4 +297,30 @@ func TestManyNoticesAreLeft(t *testing.T) {
 	if n != young {
 		t.Errorf("%d notices are left, not %d", n, young)
 	}
+}
+
+// hung is a destination that does not answer.
+type hung struct{ *memory }
+
+func (hung) Put(ctx context.Context, _, _ string, _ *capture.File) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestDestinationHangs: the files of other destinations don't wait for one that does
+// not answer, however many partitions' are for it.
+func TestDestinationHangs(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		slow := b.hub("slow", 8, &hub.Capture{Enabled: true, Interval: time.Minute, SkipEmpty: true, Destination: "HUNG"})
+		h := b.hub("orders", 1, &hub.Capture{Enabled: true, Interval: 2 * time.Minute, SkipEmpty: true})
+		for i := range 8 {
+			b.send(slow, i, "x")
+		}
+		b.send(h, 0, "x")
+		time.Sleep(3 * time.Minute)
+		synctest.Wait()
+		if have := b.dest.read(b); len(have) != 1 {
+			t.Errorf("%+v", have)
+		}
+	})
 }

@@ -295,6 +295,8 @@ func TestRefusedSettings(t *testing.T) {
 		"lacks {Hour}":                 func(c *hub.Capture) { c.NameFormat = strings.Replace(capture.DefaultNameFormat, "/{Hour}", "", 1) },
 		"no destination":               func(c *hub.Capture) { c.Destination = "nowhere" },
 		"not a format":                 func(c *hub.Capture) { c.Format = "CSV" },
+		"an http or https URL":         func(c *hub.Capture) { c.Notice.Webhook = "file:///SECRET" },
+		"The webhook of Capture":       func(c *hub.Capture) { c.Notice.Webhook = "https://SECRET%zz" },
 	} {
 		err := w.hub.Update(t.Context(), func(s *hub.Settings) error {
 			c := *s.Capture
@@ -302,7 +304,7 @@ func TestRefusedSettings(t *testing.T) {
 			s.Capture = &c
 			return nil
 		})
-		if err == nil || !strings.Contains(err.Error(), text) {
+		if err == nil || !strings.Contains(err.Error(), text) || strings.Contains(err.Error(), "SECRET") {
 			t.Errorf("%v; wanted %q", err, text)
 		}
 	}

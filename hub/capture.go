@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
@@ -123,6 +124,8 @@ func (n *Namespaces) checkCapture(hub string, s *Settings, q *Quotas) error {
 		return fail(InvalidArgument, hub, "The time window of Capture is from %d to %d whole seconds, not %s.", int(MinCaptureInterval.Seconds()), int(MaxCaptureInterval.Seconds()), c.Interval)
 	case c.Bytes < MinCaptureBytes || c.Bytes > MaxCaptureBytes:
 		return fail(InvalidArgument, hub, "The size window of Capture is from %d to %d bytes, not %d.", MinCaptureBytes, MaxCaptureBytes, c.Bytes)
+	case c.Notice.Webhook != "" && !isWebhook(c.Notice.Webhook):
+		return fail(InvalidArgument, hub, "The webhook of Capture is an http or https URL of up to %d bytes.", maxWebhook)
 	case !c.Enabled:
 		return nil // what it names need not be there any more
 	case !q.Capture:
@@ -134,6 +137,16 @@ func (n *Namespaces) checkCapture(hub string, s *Settings, q *Quotas) error {
 		return fail(InvalidArgument, hub, "%s.", strings.TrimSuffix(err.Error(), "."))
 	}
 	return nil
+}
+
+// maxWebhook is far above what webhooks have.
+const maxWebhook = 8 << 10
+
+// isWebhook tells whether notices can be posted to a URL. It is not told what is
+// wrong with it: the URL may hold a secret.
+func isWebhook(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && len(text) <= maxWebhook && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
 }
 
 // captures tells whether the settings have events captured.
