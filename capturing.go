@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/millrace/millrace/blob"
@@ -40,6 +41,11 @@ func captureDestinations(o *Options, b *Broker) (map[string]capture.Destination,
 	for _, d := range o.CaptureDestinations {
 		if problem := d.check(); problem != "" {
 			return nil, fmt.Errorf("%s%s", d.at, problem)
+		}
+		for name := range out { // they are found in any case
+			if strings.EqualFold(name, d.Name) {
+				return nil, fmt.Errorf("%sthe name %s of a capture destination is taken, by another one or by a storage account of the broker's own; give it another", d.at, d.Name)
+			}
 		}
 		to, err := d.open()
 		if err != nil {
@@ -76,12 +82,15 @@ func (d *CaptureDestination) open() (capture.Destination, error) {
 // ownAccount is a storage account of the broker's own, which is asked without a
 // network.
 func ownAccount(b *Broker, name, key string) (capture.Destination, error) {
-	at := "localhost"
-	if b != nil && b.Address(Blob) != "" {
-		at = b.Address(Blob)
+	at, way := "localhost", inside{}
+	if b != nil {
+		way.Handler = b.blobs
+		if a := b.Address(Blob); a != "" {
+			at = a
+		}
 	}
 	to, err := azure.New(azure.Options{
-		ServiceURL: "http://" + at + "/" + name, Account: name, Key: key, Container: captureContainer, CreateContainer: true, Transport: inside{b},
+		ServiceURL: "http://" + at + "/" + name, Account: name, Key: key, Container: captureContainer, CreateContainer: true, Transport: way,
 	})
 	if err != nil || b == nil {
 		return to, err
@@ -90,9 +99,10 @@ func ownAccount(b *Broker, name, key string) (capture.Destination, error) {
 }
 
 // inside makes requests to the broker's own Blob service without a network.
-type inside struct{ b *Broker }
+type inside struct{ http.Handler }
 
-// RoundTrip implements http.RoundTripper. The answer's body is to be closed.
+// RoundTrip implements http.RoundTripper. The answer's body is to be closed, which
+// waits until nobody is at the request any more.
 func (i inside) RoundTrip(req *http.Request) (*http.Response, error) {
 	in := req.Clone(req.Context())
 	in.RequestURI, in.RemoteAddr = req.URL.RequestURI(), "127.0.0.1:0"
@@ -111,9 +121,11 @@ func (i inside) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	body, pipe := io.Pipe()
 	w := &insideWriter{header: http.Header{}, body: pipe, ready: make(chan struct{})}
-	go func() { // ends with the answer: who asks reads it, or closes it
+	ended := make(chan struct{})
+	go func() { // whoever closes the answer waits for it
+		defer close(ended)
 		defer in.Body.Close()
-		i.b.blobs.ServeHTTP(w, in)
+		i.ServeHTTP(w, in)
 		w.WriteHeader(http.StatusOK)
 		pipe.Close()
 	}()
@@ -125,9 +137,22 @@ func (i inside) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	resp := &http.Response{
 		StatusCode: w.status, Status: fmt.Sprintf("%d %s", w.status, http.StatusText(w.status)), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: w.sent, Body: body, ContentLength: -1, Request: req,
+		Header: w.sent, Body: &insideBody{body, ended}, ContentLength: -1, Request: req,
 	}
 	return resp, nil
+}
+
+// insideBody is the body of an answer.
+type insideBody struct {
+	*io.PipeReader
+	ended <-chan struct{}
+}
+
+// Close implements io.Closer.
+func (b *insideBody) Close() error {
+	b.PipeReader.Close()
+	<-b.ended
+	return nil
 }
 
 // insideWriter is an answer in the making.

@@ -169,9 +169,8 @@ type CaptureDestination struct {
 	ConnectionString string
 	// Endpoint, a URL, Region, AccessKey and SecretKey are of the kind s3.
 	Endpoint, Region, AccessKey, SecretKey string
-	// Container is the container or bucket, or the folder in the folder, of hubs
-	// whose settings name none; "" means "capture", and in a folder the folder
-	// itself.
+	// Container is the container or bucket of hubs whose settings name none; ""
+	// means "capture". The kind folder has none: Folder is where such files go.
 	Container string
 	// PathStyle and CheckThenPut are of the kind s3: see s3.Options.
 	PathStyle, CheckThenPut bool
@@ -189,6 +188,8 @@ func (d *CaptureDestination) check() string {
 		return "a capture destination needs a name, without a slash"
 	case d.Kind == "folder" && d.Folder == "":
 		return "a capture destination of the kind folder needs a folder"
+	case d.Kind == "folder" && d.Container != "":
+		return "a capture destination of the kind folder has no container: put it at the end of its folder"
 	case d.Kind == "azure" && d.ConnectionString == "":
 		return "a capture destination of the kind azure needs a connection-string"
 	case d.Kind == "s3" && (d.Endpoint == "" || d.AccessKey == "" || d.SecretKey == ""):

@@ -82,7 +82,7 @@ func crashes(t *testing.T, seed uint64) {
 		case r.IntN(12) == 0:
 			dead = true
 			return errCrash
-		case r.IntN(8) == 0 && !strings.HasPrefix(call, "meta"):
+		case r.IntN(8) == 0:
 			return errDown
 		}
 		return nil

@@ -56,9 +56,7 @@ type intent struct {
 // loadCursor reads where a partition stands: where its capture was turned on, if
 // nothing is stored of that. One that was turned off and on again before all was
 // written goes on as if it had not been.
-func (p *partition) loadCursor(ctx context.Context) error {
-	since, from := p.h.CapturedSince(p.index)
-	since = since.UTC()
+func (p *partition) loadCursor(ctx context.Context, since time.Time, from event.SequenceNumber) error {
 	begin := cursor{Since: since, Next: from, Start: since, Done: since.IsZero()}
 	e, err := p.e.o.Meta.Get(ctx, p.key)
 	if errors.Is(err, store.ErrNotFound) {
@@ -81,7 +79,8 @@ func (p *partition) loadCursor(ctx context.Context) error {
 	return nil
 }
 
-// store makes c where the partition stands, durably.
+// store makes c where the partition stands, durably. After an error it is unknown
+// where that is, and read again.
 func (p *partition) store(ctx context.Context, c cursor) error {
 	b, err := json.Marshal(c)
 	if err != nil {
@@ -89,6 +88,7 @@ func (p *partition) store(ctx context.Context, c cursor) error {
 	}
 	v, err := p.e.o.Meta.Put(ctx, p.key, b, p.version)
 	if err != nil {
+		p.loaded = false
 		return fmt.Errorf("store where the capture stands: %w", err)
 	}
 	p.cur, p.version = c, v

@@ -31,7 +31,8 @@ type Options struct {
 	// Room tells whether the disk of Spool has room to spare; nil means that it
 	// always has. Without, nothing is read ahead: events wait in the log.
 	Room func() bool
-	// Client posts notices to webhooks; nil means one that gives up after 10 s.
+	// Client posts notices to webhooks; nil means one that gives up after 10 s, and
+	// follows no redirects.
 	Client *http.Client
 	// Now is the clock; nil means time.Now. Elapsed is one that never goes back; nil
 	// means the system's.
@@ -49,7 +50,8 @@ const (
 	// rowGroups is how many of them may be at Parquet, each of which holds a row
 	// group.
 	rowGroups = 2
-	// uploads is how many files are put at a time.
+	// uploads is how many files are put at a time into one destination. It keeps
+	// nothing of them in memory; others don't wait for one that is slow.
 	uploads = 4
 	// readSize is how much is read of a log at a time.
 	readSize = 1 << 20
@@ -63,8 +65,9 @@ type Engine struct {
 	log   *slog.Logger
 	tools chan *tools   // of those who encode
 	wide  chan struct{} // of those who hold a row group
-	slots chan struct{} // of those who put
 	mail  chan struct{} // there are notices
+
+	places []*place
 
 	ctx    context.Context //nolint:containedctx // ends the capture
 	cancel context.CancelFunc
@@ -73,6 +76,13 @@ type Engine struct {
 	mu      sync.Mutex
 	started bool
 	hubs    map[uint64]*captured
+}
+
+// place is a destination by its name.
+type place struct {
+	Destination
+	name  string
+	slots chan struct{} // of those who put
 }
 
 // captured is a hub that is captured, or was.
@@ -94,14 +104,20 @@ func New(o Options) *Engine {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.Client == nil {
-		o.Client = &http.Client{Timeout: 10 * time.Second}
+		o.Client = &http.Client{
+			Timeout:       10 * time.Second,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // a notice that is sent on may come as a GET
+		}
 	}
 	if o.Room == nil {
 		o.Room = func() bool { return true }
 	}
-	e := &Engine{o: o, log: o.Logger, tools: make(chan *tools, encoders), wide: make(chan struct{}, rowGroups), slots: make(chan struct{}, uploads), mail: make(chan struct{}, 1), hubs: map[uint64]*captured{}}
+	e := &Engine{o: o, log: o.Logger, tools: make(chan *tools, encoders), wide: make(chan struct{}, rowGroups), mail: make(chan struct{}, 1), hubs: map[uint64]*captured{}}
 	for range encoders {
 		e.tools <- nil // made when first used
+	}
+	for name, d := range o.Destinations {
+		e.places = append(e.places, &place{d, name, make(chan struct{}, uploads)})
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e
@@ -203,9 +219,9 @@ func (e *Engine) CheckCapture(c *hub.Capture) error {
 }
 
 // destination finds one by its name, in any case.
-func (e *Engine) destination(name string) (Destination, error) {
-	for key, d := range e.o.Destinations {
-		if strings.EqualFold(key, name) {
+func (e *Engine) destination(name string) (*place, error) {
+	for _, d := range e.places {
+		if strings.EqualFold(d.name, name) {
 			return d, nil
 		}
 	}

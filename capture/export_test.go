@@ -28,6 +28,9 @@ func (p Partition) Step(ctx context.Context) (time.Duration, error) {
 // Close ends it.
 func (p Partition) Close() { p.p.cancel(); p.p.close() }
 
+// Reads tells whether it holds a reader of the log.
+func (p Partition) Reads() bool { return p.p.reader != nil }
+
 // Deliver tries each notice once.
 func (e *Engine) Deliver(ctx context.Context, all *hub.Namespaces) (bool, error) {
 	return e.deliverAll(ctx, all)

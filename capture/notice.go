@@ -136,64 +136,101 @@ func (p *partition) announce(ctx context.Context, to *hub.CaptureNotice, in *int
 
 // deliver delivers notices until the engine is closed.
 func (e *Engine) deliver(all *hub.Namespaces) {
-	for {
+	failing, said := false, time.Duration(0)
+	for e.ctx.Err() == nil {
 		left, err := e.deliverAll(e.ctx, all)
-		if err != nil && e.ctx.Err() == nil {
+		if now := e.o.Elapsed(); err != nil && e.ctx.Err() == nil && (!failing || now-said >= sayAgain) {
 			e.log.Warn("notices of captured files can't be delivered now; it is tried again", "error", err)
+			said = now
 		}
-		var again <-chan time.Time
-		if left {
-			t := time.NewTimer(noticeRetry)
-			defer t.Stop()
-			again = t.C
+		failing = err != nil
+		e.awaitMail(left)
+	}
+}
+
+// awaitMail waits for notices, and not for long if some are left.
+func (e *Engine) awaitMail(left bool) {
+	var again <-chan time.Time
+	if left {
+		t := time.NewTimer(noticeRetry)
+		defer t.Stop()
+		again = t.C
+	}
+	select {
+	case <-e.ctx.Done():
+	case <-e.mail:
+	case <-again:
+	}
+}
+
+// noticePage is how many notices are in memory at a time: for a receiver that is
+// down there may be a day's.
+const noticePage = 256
+
+// storedNotice is a notice with its key and version.
+type storedNotice struct {
+	store.Entry
+	notice
+}
+
+// notices reads those that come after a key, up to a page of them.
+func (e *Engine) notices(ctx context.Context, after string) (page []storedNotice, err error) {
+	for en, err := range e.o.Meta.List(ctx, noticeKeys, after) {
+		if err != nil {
+			return nil, fmt.Errorf("read the notices of captured files: %w", err)
 		}
-		select {
-		case <-e.ctx.Done():
-			return
-		case <-e.mail:
-		case <-again:
+		n := storedNotice{Entry: en}
+		if err := json.Unmarshal(en.Value, &n.notice); err != nil {
+			return nil, fmt.Errorf("the record %s: %w", en.Key, err)
+		}
+		if page = append(page, n); len(page) == noticePage {
+			break
 		}
 	}
+	return page, nil
 }
 
 // deliverAll tries each notice once, but no receiver again that has failed, and
 // tells whether some are left.
 func (e *Engine) deliverAll(ctx context.Context, all *hub.Namespaces) (left bool, err error) {
-	type entry struct {
-		store.Entry
-		notice
-	}
-	var todo []entry
-	for en, err := range e.o.Meta.List(ctx, noticeKeys, "") {
-		if err != nil {
-			return true, err
-		}
-		var n notice
-		if err := json.Unmarshal(en.Value, &n); err != nil {
-			return true, fmt.Errorf("the record %s: %w", en.Key, err)
-		}
-		todo = append(todo, entry{en, n})
-	}
 	failed := map[string]bool{}
-	for _, n := range todo {
-		to := n.Webhook + n.Namespace + "/" + n.Hub
-		if failed[to] {
-			left = true
-			continue
+	after, old := "", 0
+	for {
+		page, perr := e.notices(ctx, after)
+		if perr != nil {
+			return true, errors.Join(err, perr)
 		}
-		if derr := e.deliverOne(ctx, all, &n.notice); derr != nil {
-			if ctx.Err() != nil {
-				return true, ctx.Err()
+		for i := range page {
+			n := &page[i]
+			tooOld := e.o.Now().Sub(n.Made) >= noticeLife
+			to := n.Webhook + n.Namespace + "/" + n.Hub
+			if !failed[to] {
+				derr := e.deliverOne(ctx, all, &n.notice)
+				if ctx.Err() != nil {
+					return true, ctx.Err()
+				}
+				if failed[to] = derr != nil; derr != nil {
+					err = errors.Join(err, derr)
+				}
 			}
-			if e.o.Now().Sub(n.Made) < noticeLife {
-				failed[to], left, err = true, true, errors.Join(err, derr)
-				continue
+			if failed[to] {
+				if !tooOld {
+					left = true
+					continue
+				}
+				old++
 			}
-			e.log.Error("a notice of a captured file is given up after a day", "error", derr)
+			if derr := e.o.Meta.Delete(ctx, n.Key, n.Version); derr != nil {
+				return true, errors.Join(err, derr)
+			}
 		}
-		if derr := e.o.Meta.Delete(ctx, n.Key, n.Version); derr != nil {
-			return true, derr
+		if len(page) < noticePage {
+			break
 		}
+		after = page[len(page)-1].Key
+	}
+	if old > 0 {
+		e.log.Error("notices of captured files are given up after a day", "notices", old, "error", err)
 	}
 	return left, err
 }

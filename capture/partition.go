@@ -134,19 +134,27 @@ func (p *partition) close() {
 
 // step does what there is to do now, and tells how long there is nothing.
 func (p *partition) step(ctx context.Context) (time.Duration, error) {
-	s := p.h.Settings().Capture
+	s, since, from := p.h.Captured(p.index)
 	if s == nil {
 		return forGood, nil
 	}
+	since = since.UTC()
 	if !p.loaded || p.cur.Done && s.Enabled {
-		if err := p.loadCursor(ctx); err != nil {
+		if err := p.loadCursor(ctx, since, from); err != nil {
 			return 0, err
 		}
 		p.loaded = true
+		if p.cur.Intent == nil { // another window than the one that is known, perhaps
+			p.win.drop()
+		}
+	}
+	if !p.cur.Done {
+		p.cur.Since = since // it goes on, though it may have been off for a moment
 	}
 	switch {
 	case p.cur.Done:
 		p.stored.Store(-1)
+		p.close()
 		return forGood, nil
 	case p.cur.Intent != nil:
 		p.stored.Store(int64(p.cur.Intent.First))

@@ -28,11 +28,16 @@ const (
 func (p *partition) intend(ctx context.Context, in intent) error {
 	in.Start = NextStart(in.Start, p.cur.Last)
 	if err := p.name(&in); err != nil {
+		p.win.drop()
 		return err
 	}
 	c := p.cur
 	c.Intent = &in
-	return p.store(ctx, c)
+	if err := p.store(ctx, c); err != nil {
+		p.win.drop() // its file is at its end: nothing can be added if it is not certain
+		return err
+	}
+	return nil
 }
 
 func (p *partition) name(in *intent) error {
@@ -67,7 +72,7 @@ func (p *partition) put(ctx context.Context) error {
 	if err != nil {
 		return p.redirect(ctx, err)
 	}
-	ready := p.win.spool != nil && p.win.First == in.First && p.win.CRC64 == in.CRC64 && p.win.Size == in.Size
+	ready := p.win.spool != nil && p.win.First == in.First && p.win.CRC64 == in.CRC64 && p.win.Size == in.Size && p.win.spool.whole()
 	if !ready { // after a start, or an error: it may be there already
 		there, err := p.isThere(ctx, d)
 		if err != nil {
@@ -96,13 +101,13 @@ func (p *partition) put(ctx context.Context) error {
 	return p.rename(ctx)
 }
 
-func (p *partition) upload(ctx context.Context, d Destination) error {
+func (p *partition) upload(ctx context.Context, d *place) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case p.e.slots <- struct{}{}:
+	case d.slots <- struct{}{}:
 	}
-	defer func() { <-p.e.slots }()
+	defer func() { <-d.slots }()
 	in := p.cur.Intent
 	f := &File{Path: p.win.spool.path, Size: in.Size, ContentType: typeAvro, Metadata: map[string]string{
 		metaFirst: strconv.FormatInt(int64(in.First), 10), metaLast: strconv.FormatInt(int64(in.End)-1, 10),

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/millrace/millrace/event"
 	"github.com/millrace/millrace/hub"
 	"github.com/millrace/millrace/internal/sim"
+	"github.com/millrace/millrace/store"
 	"github.com/millrace/millrace/store/segment"
 )
 
@@ -42,7 +44,7 @@ func inBubble(t *testing.T, test func(b *bubble)) {
 			t.Fatal(err)
 		}
 		defer b.store.Close()
-		b.engine = capture.New(capture.Options{Meta: b.store.Meta(), Spool: spool + "/spool", Destinations: map[string]capture.Destination{"": b.dest}})
+		b.engine = capture.New(capture.Options{Meta: b.store.Meta(), Spool: spool + "/spool", Destinations: map[string]capture.Destination{"": b.dest, "hung": hung{b.dest}}})
 		if b.all, err = hub.Open(context.Background(), hub.Options{Store: b.store, Codecs: map[event.Encoding]event.Codec{event.EncodingAMQP: message.Codec{}}, Capturer: b.engine}); err != nil {
 			t.Fatal(err)
 		}
@@ -246,7 +248,79 @@ func TestNoticesAreGivenUp(t *testing.T) {
 		t.Errorf("%t, %v", left, err)
 	}
 	w.pass(24 * time.Hour)
-	if left, err := w.engine.Deliver(t.Context(), w.all); left || err != nil {
+	if left, err := w.engine.Deliver(t.Context(), w.all); left || !errors.As(err, &e) {
 		t.Errorf("a day later: %t, %v", left, err)
 	}
+	if left, err := w.engine.Deliver(t.Context(), w.all); left || err != nil {
+		t.Errorf("after that: %t, %v", left, err)
+	}
+}
+
+// TestManyNoticesAreLeft: a receiver that is down is asked once a round, however many
+// notices wait for it, and those that are too old are dropped with it; nobody else
+// waits.
+func TestManyNoticesAreLeft(t *testing.T) {
+	w := newWorld(t, minute)
+	var asked, told atomic.Int64
+	down := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		http.Redirect(rw, &http.Request{}, "/elsewhere", http.StatusFound) // is no answer either
+	}))
+	defer down.Close()
+	up := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { told.Add(1) }))
+	defer up.Close()
+	const old, young = 700, 300
+	for i := range old + young {
+		made := w.clock().Add(-time.Hour)
+		if i < old {
+			made = w.clock().Add(-25 * time.Hour)
+		}
+		for to, url := range map[string]string{"down": down.URL, "up": up.URL} {
+			value := fmt.Appendf(nil, `{"made":%q,"webhook":%q,"contentType":"application/json","text":{}}`, made.Format(time.RFC3339), url)
+			if _, err := w.store.Meta().Put(t.Context(), fmt.Sprintf("capture-notice/%04d/%s", i, to), value, store.AnyVersion); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if left, err := w.engine.Deliver(t.Context(), w.all); !left || err == nil {
+		t.Errorf("%t, %v", left, err)
+	}
+	if asked.Load() != 1 || told.Load() != old+young {
+		t.Errorf("the one that is down was asked %d times, and the other told %d times", asked.Load(), told.Load())
+	}
+	n := 0
+	for _, err := range w.store.Meta().List(t.Context(), "capture-notice/", "") {
+		if n++; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n != young {
+		t.Errorf("%d notices are left, not %d", n, young)
+	}
+}
+
+// hung is a destination that does not answer.
+type hung struct{ *memory }
+
+func (hung) Put(ctx context.Context, _, _ string, _ *capture.File) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestDestinationHangs: the files of other destinations don't wait for one that does
+// not answer, however many partitions' are for it.
+func TestDestinationHangs(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		slow := b.hub("slow", 8, &hub.Capture{Enabled: true, Interval: time.Minute, SkipEmpty: true, Destination: "HUNG"})
+		h := b.hub("orders", 1, &hub.Capture{Enabled: true, Interval: 2 * time.Minute, SkipEmpty: true})
+		for i := range 8 {
+			b.send(slow, i, "x")
+		}
+		b.send(h, 0, "x")
+		time.Sleep(3 * time.Minute)
+		synctest.Wait()
+		if have := b.dest.read(b); len(have) != 1 {
+			t.Errorf("%+v", have)
+		}
+	})
 }

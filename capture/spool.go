@@ -23,12 +23,14 @@ func (s *spool) open() error {
 	if err := os.MkdirAll(filepath.Dir(s.path), 0o750); err != nil {
 		return fmt.Errorf("make the folder of unfinished captured files: %w", err)
 	}
-	flags := os.O_RDWR | os.O_CREATE
+	flags := os.O_RDWR
 	if s.sum.Size == 0 { // anew: what had the name may have another at its destination
 		if err := os.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("begin a captured file anew: %w", err)
 		}
-		flags |= os.O_EXCL
+		flags |= os.O_CREATE | os.O_EXCL
+	} else if !s.whole() { // or there would be a hole in it
+		return fmt.Errorf("go on with an unfinished captured file: somebody has removed or changed %s; it is written again", s.path)
 	}
 	f, err := os.OpenFile(s.path, flags, 0o640)
 	if err != nil {
@@ -40,6 +42,12 @@ func (s *spool) open() error {
 	}
 	s.f, s.sum.W = f, f
 	return nil
+}
+
+// whole tells whether the file is as long as what was written to it.
+func (s *spool) whole() bool {
+	i, err := os.Stat(s.path)
+	return err == nil && i.Size() == s.sum.Size
 }
 
 // close leaves the file for now.

@@ -140,6 +140,8 @@ func (p *partition) read(ctx context.Context) (v verdict, due time.Time, err err
 			from = c.Next()
 			v, due, err = p.take(t, enc, c)
 			done = v != atTail
+		} else if first, ierr := p.first(ctx); ierr == nil && first > from {
+			p.overtaken(from, first) // and nothing has come since
 		}
 		c.Close()
 	}
@@ -149,6 +151,12 @@ func (p *partition) read(ctx context.Context) (v verdict, due time.Time, err err
 		}
 	}
 	return v, due, err
+}
+
+// first is the first event that the log has, or will have.
+func (p *partition) first(ctx context.Context) (event.SequenceNumber, error) {
+	info, err := p.reader.Info(ctx)
+	return info.First, err
 }
 
 // take takes a chunk's events into the window, until one closes it.
@@ -228,7 +236,7 @@ func (p *partition) overtaken(from, to event.SequenceNumber) {
 		w.spooled = to
 	}
 	if w.next = max(w.next, to); w.Events == 0 {
-		w.First, w.End = w.next, w.next
+		w.First, w.End, w.size = w.next, w.next, 0
 	}
 }
 
@@ -238,6 +246,11 @@ func (p *partition) seal(ctx context.Context) error {
 	if err := p.complete(ctx); err != nil {
 		w.drop()
 		return err
+	}
+	if w.Events == 0 { // retention has taken all of them
+		p.cur.Next = w.End
+		w.drop()
+		return nil
 	}
 	if w.incomplete > 0 {
 		p.e.log.Warn("events are captured without some of their properties, which their producers encoded wrongly",
@@ -310,7 +323,15 @@ func (p *partition) encodeRange(ctx context.Context, t *tools, enc *encoding, fr
 		}
 		if c.Empty() {
 			c.Close()
-			return fmt.Errorf("the log ends at event %d, before the end of a window of events up to %d", from, end)
+			first, err := p.first(ctx)
+			if err != nil {
+				return err
+			}
+			if first < end {
+				return fmt.Errorf("the log ends at event %d, before the end of a window of events up to %d", from, end)
+			}
+			p.lost(from, end) // and nothing has come since
+			return nil
 		}
 		if first := c.Records[0].First; first > from {
 			p.lost(from, min(first, end))

@@ -216,6 +216,9 @@ func TestCaptureIsTurnedOffAndOn(t *testing.T) {
 		}
 		w.settle()
 		w.wantFiles("0/2026/03/01/00/00/00.avro 0")
+		if w.parts[0].Reads() {
+			t.Error("the log is read while capture is off")
+		}
 		w.send(0, "b")
 		w.pass(10 * time.Minute)
 		w.settle()
@@ -292,6 +295,8 @@ func TestRefusedSettings(t *testing.T) {
 		"lacks {Hour}":                 func(c *hub.Capture) { c.NameFormat = strings.Replace(capture.DefaultNameFormat, "/{Hour}", "", 1) },
 		"no destination":               func(c *hub.Capture) { c.Destination = "nowhere" },
 		"not a format":                 func(c *hub.Capture) { c.Format = "CSV" },
+		"an http or https URL":         func(c *hub.Capture) { c.Notice.Webhook = "file:///SECRET" },
+		"The webhook of Capture":       func(c *hub.Capture) { c.Notice.Webhook = "https://SECRET%zz" },
 	} {
 		err := w.hub.Update(t.Context(), func(s *hub.Settings) error {
 			c := *s.Capture
@@ -299,7 +304,7 @@ func TestRefusedSettings(t *testing.T) {
 			s.Capture = &c
 			return nil
 		})
-		if err == nil || !strings.Contains(err.Error(), text) {
+		if err == nil || !strings.Contains(err.Error(), text) || strings.Contains(err.Error(), "SECRET") {
 			t.Errorf("%v; wanted %q", err, text)
 		}
 	}

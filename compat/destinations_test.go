@@ -130,7 +130,7 @@ func TestDestinationAzurite(t *testing.T) {
 			}
 			capturetest.Run(t, capturetest.Destination{
 				New:      func(*testing.T) capture.Destination { return s },
-				Metadata: true, ListsMetadata: true, Secrets: []string{azuriteKey},
+				Metadata: true, ListsMetadata: true, Secrets: []string{azuriteKey}, Piece: 4 << 20, // the default BlockSize
 			})
 		})
 	}

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
@@ -123,6 +124,8 @@ func (n *Namespaces) checkCapture(hub string, s *Settings, q *Quotas) error {
 		return fail(InvalidArgument, hub, "The time window of Capture is from %d to %d whole seconds, not %s.", int(MinCaptureInterval.Seconds()), int(MaxCaptureInterval.Seconds()), c.Interval)
 	case c.Bytes < MinCaptureBytes || c.Bytes > MaxCaptureBytes:
 		return fail(InvalidArgument, hub, "The size window of Capture is from %d to %d bytes, not %d.", MinCaptureBytes, MaxCaptureBytes, c.Bytes)
+	case c.Notice.Webhook != "" && !isWebhook(c.Notice.Webhook):
+		return fail(InvalidArgument, hub, "The webhook of Capture is an http or https URL of up to %d bytes.", maxWebhook)
 	case !c.Enabled:
 		return nil // what it names need not be there any more
 	case !q.Capture:
@@ -134,6 +137,16 @@ func (n *Namespaces) checkCapture(hub string, s *Settings, q *Quotas) error {
 		return fail(InvalidArgument, hub, "%s.", strings.TrimSuffix(err.Error(), "."))
 	}
 	return nil
+}
+
+// maxWebhook is far above what webhooks have.
+const maxWebhook = 8 << 10
+
+// isWebhook tells whether notices can be posted to a URL. It is not told what is
+// wrong with it: the URL may hold a secret.
+func isWebhook(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && len(text) <= maxWebhook && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
 }
 
 // captures tells whether the settings have events captured.
@@ -152,14 +165,14 @@ func (h *EventHub) sinceNow(ctx context.Context) (captureSince, error) {
 	return since, nil
 }
 
-// CapturedSince is when and with which event of a partition the capture of the
-// hub began, if it is on or was.
-func (h *EventHub) CapturedSince(partition int) (time.Time, event.SequenceNumber) {
-	s := &h.state.Load().record.Since
-	if partition < len(s.From) {
-		return s.Time, s.From[partition]
+// Captured is how a partition is captured, nil if it never was, and when and with
+// which event that began: all of one moment, whoever changes the settings meanwhile.
+func (h *EventHub) Captured(partition int) (c *Capture, since time.Time, from event.SequenceNumber) {
+	r := &h.state.Load().record
+	if partition < len(r.Since.From) {
+		from = r.Since.From[partition]
 	}
-	return s.Time, 0
+	return r.Capture, r.Since.Time, from
 }
 
 // ID is the hub's own number: a hub that is made anew has another.

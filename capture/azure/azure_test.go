@@ -134,7 +134,7 @@ func TestConformance(t *testing.T) {
 	}
 	secrets := []string{key, signed.Get("sig")}
 	ways := map[string]azure.Options{
-		"key":        {ServiceURL: at, Account: account, Key: key, BlockSize: 1 << 20},
+		"key":        {ServiceURL: at, Account: account, Key: key},
 		"signature":  {ServiceURL: at + "?" + query},
 		"in process": {ServiceURL: "http://millrace.internal/" + account, Account: account, Key: key, Transport: inProcess{handler}},
 	}
@@ -144,14 +144,14 @@ func TestConformance(t *testing.T) {
 	}
 	for name, o := range ways {
 		t.Run(name, func(t *testing.T) {
-			o.CreateContainer = true
+			o.CreateContainer, o.BlockSize = true, 256<<10
 			capturetest.Run(t, capturetest.Destination{
 				New: func(t *testing.T) capture.Destination {
 					s := open(t, o)
 					s.SetPageSize(7)
 					return s
 				},
-				Metadata: true, ListsMetadata: true, Secrets: secrets,
+				Metadata: true, ListsMetadata: true, Secrets: secrets, Piece: int(o.BlockSize),
 			})
 		})
 	}
@@ -393,7 +393,7 @@ func TestUnreachable(t *testing.T) {
 	const secret = "sig=c2VjcmV0c2VjcmV0"
 	for _, at := range []string{"http://127.0.0.1:1/acct", h.URL} {
 		for _, o := range []azure.Options{{SAS: "sv=2020-01-01&" + secret}, {Account: "acct", Key: "c2VjcmV0c2VjcmV0"}} {
-			o.ServiceURL, o.Timeout = at, 200*time.Millisecond
+			o.ServiceURL, o.Timeout = at, 50*time.Millisecond
 			s := open(t, o)
 			began := time.Now()
 			_, stat := s.Stat(t.Context(), "c", "x")

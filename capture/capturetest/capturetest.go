@@ -7,6 +7,7 @@ package capturetest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -34,6 +35,9 @@ type Destination struct {
 	New func(t *testing.T) capture.Destination
 	// Metadata tells that it keeps metadata, and ListsMetadata that lists have it.
 	Metadata, ListsMetadata bool
+	// Piece is how large a file may be that it puts in one piece: the suite's files
+	// are chosen by it, and it is best small. 0 is 5 MiB, the least of S3.
+	Piece int
 	// OneWriter leaves out what has several put files of one name at once.
 	OneWriter bool
 	// Secrets must be in no error and in no URL.
@@ -77,8 +81,10 @@ type fixture struct {
 	container string
 }
 
-// large is in several pieces wherever it is put: the smallest parts of S3 have 5 MiB.
-const large = 13 << 20
+// piece and large are sizes of files: one that goes in one piece, just so, and one
+// that goes in several.
+func (f *fixture) piece() int { return cmp.Or(f.is.Piece, 5<<20) }
+func (f *fixture) large() int { return f.piece() * 13 / 5 }
 
 // file is a file to be put, and what is in it.
 type file struct {
@@ -179,7 +185,7 @@ func (f *fixture) names(prefix string) []string {
 }
 
 func testSizes(f *fixture) {
-	for _, size := range []int{0, 1, 508, 4<<20 - 1, 4 << 20, 4<<20 + 1, large} {
+	for _, size := range []int{0, 1, 508, f.piece() - 1, f.piece(), f.piece() + 1, f.large()} {
 		name := fmt.Sprintf("ns/hub/0/2026/03/14/%d.avro", size)
 		x := f.file(size)
 		f.put(name, x)
@@ -224,8 +230,8 @@ func testMissing(f *fixture) {
 }
 
 func testExists(f *fixture) {
-	for _, first := range []int{0, 700, large} {
-		for _, second := range []int{0, 700, 701, large} {
+	for _, first := range []int{0, 700, f.large()} {
+		for _, second := range []int{0, 700, 701, f.large()} {
 			name := fmt.Sprintf("%d-%d.avro", first, second)
 			x, y := f.file(first), f.file(second)
 			f.put(name, x)
@@ -242,7 +248,7 @@ func testExists(f *fixture) {
 }
 
 func testMetadata(f *fixture) {
-	for _, size := range []int{10, large} {
+	for _, size := range []int{10, f.large()} {
 		for i, m := range []map[string]string{nil, {"a": "b"}, {"crc64": "0", "first_seq": "-1", "x1": `a "quoted" text; with = and, commas`}} {
 			x := f.file(size)
 			x.Metadata = m
@@ -396,7 +402,7 @@ func testList(f *fixture) {
 // testWrongSize puts a file that is not what was written: somebody cut it, or added
 // to it.
 func testWrongSize(f *fixture) {
-	for _, size := range []int{100, large} {
+	for _, size := range []int{100, f.large()} {
 		for _, more := range []int64{-1, 1} {
 			x := f.file(size)
 			x.Size += more

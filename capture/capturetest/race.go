@@ -49,7 +49,7 @@ func testRace(f *fixture) {
 	if testing.Short() {
 		rounds = 1
 	}
-	for _, size := range []int{700, 1 << 20, large} {
+	for _, size := range []int{700, f.piece() / 5, f.large()} {
 		for round := range rounds {
 			files := make([]*file, 8)
 			for i := range files {
@@ -65,7 +65,7 @@ func testRace(f *fixture) {
 // testRaceOfTheSame is that of a broker and one that has taken its place: the same
 // file from both.
 func testRaceOfTheSame(f *fixture) {
-	for _, size := range []int{700, large} {
+	for _, size := range []int{700, f.large()} {
 		x := f.file(size)
 		name := fmt.Sprintf("%d.avro", size)
 		f.has(name, f.race(name, slices.Repeat([]*file{x}, 8)))
@@ -76,7 +76,7 @@ func testRaceOfTheSame(f *fixture) {
 func testNeverPartial(f *fixture) {
 	f.put("first.avro", f.file(1)) // so that there is a container
 	for round := range 3 {
-		x := f.file(large)
+		x := f.file(f.large())
 		name := fmt.Sprintf("%d.avro", round)
 		done := make(chan struct{})
 		var wg sync.WaitGroup
@@ -126,12 +126,12 @@ func (f *fixture) wholeOrNothing(name string, x *file) bool {
 // whole or nothing, and putting it again ends well.
 func testCancel(f *fixture) {
 	began := time.Now()
-	f.put("first.avro", f.file(large))
+	f.put("first.avro", f.file(f.large()))
 	took := time.Since(began)
 	const steps = 12
 	there := 0
 	for i := range steps + 1 {
-		x := f.file(large)
+		x := f.file(f.large())
 		name := fmt.Sprintf("%d.avro", i)
 		ctx, cancel := context.WithTimeout(f.Context(), took*time.Duration(i)/steps)
 		err := f.Put(ctx, f.container, name, &x.File)

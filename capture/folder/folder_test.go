@@ -50,7 +50,7 @@ func newFolder(t *testing.T, dir string, link func(from, to string) error) *fold
 func TestConformance(t *testing.T) {
 	for name, link := range links {
 		t.Run(name, func(t *testing.T) {
-			capturetest.Run(t, capturetest.Destination{New: func(t *testing.T) capture.Destination {
+			capturetest.Run(t, capturetest.Destination{Piece: 256 << 10, New: func(t *testing.T) capture.Destination {
 				return newFolder(t, filepath.Join(t.TempDir(), "a", "b"), link)
 			}})
 		})
@@ -69,7 +69,7 @@ func TestConformanceAcrossDisks(t *testing.T) {
 	if err := os.Link(probe, filepath.Join(dir, "x")); !errors.Is(err, syscall.EXDEV) {
 		t.Skip("it is not a second one:", err)
 	}
-	capturetest.Run(t, capturetest.Destination{New: func(t *testing.T) capture.Destination { return newFolder(t, dir, nil) }})
+	capturetest.Run(t, capturetest.Destination{Piece: 256 << 10, New: func(t *testing.T) capture.Destination { return newFolder(t, dir, nil) }})
 }
 
 func write(t *testing.T, name, content string) {

@@ -50,6 +50,9 @@ const small, large = 100, 11 << 20
 
 const partSize = 5 << 20
 
+// smallPart is what the suite has in its place: the store of the tests takes it.
+const smallPart = 256 << 10
+
 func TestConformance(t *testing.T) {
 	_, h := newStore(t)
 	for name, o := range map[string]s3.Options{
@@ -65,9 +68,10 @@ func TestConformance(t *testing.T) {
 				New: func(t *testing.T) capture.Destination {
 					s := open(t, h, o)
 					s.SetPageSize(7)
+					s.SetPartSize(smallPart)
 					return s
 				},
-				Metadata: true, Secrets: []string{access, secret, token},
+				Metadata: true, Secrets: []string{access, secret, token}, Piece: smallPart,
 				OneWriter: o.CheckThenPut,
 			})
 		})
