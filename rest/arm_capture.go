@@ -44,7 +44,7 @@ func describeCapture(c *hub.Capture) *armCapture {
 	out := &armCapture{Enabled: &c.Enabled, Encoding: &encoding, IntervalInSeconds: &seconds, SizeLimitInBytes: &c.Bytes, SkipEmptyArchives: &c.SkipEmpty, Destination: &armDestination{Name: blobDestination}}
 	p := &out.Destination.Properties
 	p.BlobContainer, p.ArchiveNameFormat, p.StorageAccountResourceID = c.Container, c.NameFormat, c.Resource
-	if p.StorageAccountResourceID == "" {
+	if !strings.EqualFold(accountOf(c.Resource), c.Destination) { // it was changed elsewhere
 		p.StorageAccountResourceID = c.Destination
 	}
 	return out
@@ -89,6 +89,9 @@ func (a *armCapture) change(s *hub.Settings) error {
 	return nil
 }
 
+// accountOf is the name of a storage account by its resource id.
+func accountOf(id string) string { return id[strings.LastIndexByte(id, '/')+1:] }
+
 func (d *armDestination) change(c *hub.Capture) error {
 	if d == nil {
 		return nil
@@ -104,7 +107,7 @@ func (d *armDestination) change(c *hub.Capture) error {
 	}
 	if p.StorageAccountResourceID != "" {
 		c.Resource = p.StorageAccountResourceID
-		c.Destination = c.Resource[strings.LastIndexByte(c.Resource, '/')+1:]
+		c.Destination = accountOf(c.Resource)
 	}
 	if p.BlobContainer != "" {
 		c.Container = p.BlobContainer

@@ -551,6 +551,18 @@ func TestARMCapture(t *testing.T) {
 	if c := kept.Settings().Capture; c == nil || c.Enabled || c.Destination != "lake" || c.Interval != 2*time.Minute {
 		t.Errorf("%+v", c)
 	}
+	// Where files go is changed by a command: the id of the account before says that no
+	// more, nor may it come back with the next change.
+	if err := kept.Update(t.Context(), func(s *hub.Settings) error {
+		c := *s.Capture
+		c.Destination = "pond"
+		s.Capture = &c
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	want["properties.captureDescription.destination.properties.storageAccountResourceId"] = "pond"
+	m.shows(m.must("GET", h, ""), want)
 }
 
 // TestARMAnswers has what is answered beside the entities.

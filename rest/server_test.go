@@ -45,8 +45,6 @@ var rules = []hub.Rule{
 
 func newWorld(t testing.TB) *world { return newWorldAt(t, nil) }
 
-// newWorldAt is newWorld with a clock, nil for the real one, and rules that a
-// configuration has.
 // lake is a capturer that knows a destination of that name, and captures nothing.
 type lake struct{}
 
@@ -59,6 +57,8 @@ func (lake) CheckCapture(c *hub.Capture) error {
 
 func (lake) CaptureChanged(*hub.EventHub) {}
 
+// newWorldAt is newWorld with a clock, nil for the real one, and rules that a
+// configuration has.
 func newWorldAt(t testing.TB, now func() time.Time, configured ...hub.RulesOf) *world {
 	ctx := t.Context()
 	st, err := segment.Open(ctx, segment.Options{Disk: sim.NewDisk(), KV: segment.NewMemoryKV(), JournalBytes: 4 << 20})
