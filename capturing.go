@@ -125,6 +125,12 @@ func (i inside) RoundTrip(req *http.Request) (*http.Response, error) {
 	go func() { // whoever closes the answer waits for it
 		defer close(ended)
 		defer in.Body.Close()
+		defer func() { // as a server does
+			if failed := recover(); failed != nil {
+				w.WriteHeader(http.StatusInternalServerError)
+				pipe.CloseWithError(fmt.Errorf("the Blob service has failed: %v", failed))
+			}
+		}()
 		i.ServeHTTP(w, in)
 		w.WriteHeader(http.StatusOK)
 		pipe.Close()

@@ -29,6 +29,7 @@ type partition struct {
 	stored  atomic.Int64   // the first event that is in no file; -1 while that is unknown
 
 	gone    event.SequenceNumber // what is before it is known to be lost, or captured
+	renames int                  // in a row
 	loaded  bool
 	cur     cursor
 	version store.Version

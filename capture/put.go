@@ -195,8 +195,17 @@ func (p *partition) rename(ctx context.Context) error {
 		"namespace", p.h.Namespace().Name, "partition", p.entity, "name", old, "next", in.Name)
 	c := p.cur
 	c.Intent = &in
-	return p.store(ctx, c)
+	if err := p.store(ctx, c); err != nil {
+		return err
+	}
+	if p.renames++; p.renames%manyRenames == 0 {
+		return fmt.Errorf("%d names in a row are said to be taken, the last of them %s: does the destination refuse whatever is conditional?", p.renames, old)
+	}
+	return nil
 }
+
+// manyRenames is how many names are tried before there is a pause.
+const manyRenames = 10
 
 // redirect lets a file go where the settings now say, when the destination that it
 // was for is gone from the configuration. Otherwise it waits for that one: the file
@@ -228,6 +237,7 @@ func (p *partition) done(ctx context.Context, d Destination) error {
 	if err := p.store(ctx, cursor{Since: p.cur.Since, Next: in.End, Start: in.NextStart, Last: in.Start}); err != nil {
 		return err
 	}
+	p.renames = 0
 	m := &p.h.Metrics
 	m.CapturedMessages.Add(in.Events)
 	m.CapturedBytes.Add(in.Size)

@@ -78,6 +78,15 @@ func (p *partition) follow(ctx context.Context, s *hub.Capture, last bool) (time
 			return 0, err
 		}
 		p.reader = r
+		// Without a sync before each acknowledgement a loss of power takes events back,
+		// those in files among them.
+		if info, err := r.Info(ctx); err == nil && info.Next < p.cur.Next {
+			if last {
+				return forGood, nil
+			}
+			p.close() // so that it is looked at again
+			return 0, fmt.Errorf("the log ends before event %d and events up to %d are in files: it has lost them; what comes is captured from there on, or, if capture is turned off and on, at once", info.Next, p.cur.Next-1)
+		}
 	}
 	v, due, err := p.read(ctx)
 	if err != nil {

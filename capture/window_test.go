@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -285,6 +286,68 @@ func TestOtherSettingsChange(t *testing.T) {
 	}
 }
 
+// TestEveryNameIsTaken: a destination that says so of any name is not asked without
+// a pause.
+func TestEveryNameIsTaken(t *testing.T) {
+	w := newWorld(t, minute)
+	tries := 0
+	w.dest.fail = func(call string, after bool) error {
+		if call == "put" && !after {
+			tries++
+			return capture.ErrExists
+		}
+		return nil
+	}
+	w.send(0, "a")
+	w.pass(time.Minute + 2*time.Second)
+	for {
+		if _, err := w.parts[0].Step(t.Context()); err != nil {
+			if !strings.Contains(err.Error(), "10 names in a row are said to be taken") {
+				t.Fatal(err)
+			}
+			break
+		}
+		if tries > 10 {
+			t.Fatal("it is tried without end")
+		}
+	}
+	w.dest.fail = nil
+	w.settle()
+	w.wantFiles("0/2026/03/01/00/00/10.avro 0")
+}
+
+// TestLogHasLostEvents: where the log ends before what is in files, that is said, and
+// ends when capture is turned off and on.
+func TestLogHasLostEvents(t *testing.T) {
+	w := newWorld(t, minute)
+	w.send(0, "a", "b")
+	w.pass(time.Minute + 2*time.Second)
+	w.settle()
+	key := "capture/" + strconv.FormatUint(w.hub.ID(), 16) + "/0"
+	e, err := w.store.Meta().Get(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ahead := strings.Replace(string(e.Value), `"next":2`, `"next":5`, 1)
+	if _, err := w.store.Meta().Put(t.Context(), key, []byte(ahead), e.Version); err != nil || ahead == string(e.Value) {
+		t.Fatalf("%s, %v", e.Value, err)
+	}
+	w.reopen()
+	if _, err := w.parts[0].Step(t.Context()); err == nil || !strings.Contains(err.Error(), "the log ends before event 2 and events up to 4 are in files") {
+		t.Fatal(err)
+	}
+	w.set(func(c *hub.Capture) { c.Enabled = false })
+	w.settle()
+	w.set(func(c *hub.Capture) { c.Enabled = true })
+	w.send(0, "c")
+	w.pass(time.Minute + 2*time.Second)
+	w.settle()
+	files := w.dest.read(t)
+	if last := files[len(files)-1]; len(last.seqs) != 1 || last.seqs[0] != 2 {
+		t.Errorf("the last file has the events %v", last.seqs)
+	}
+}
+
 // TestRefusedSettings: what can't be is refused, and changes nothing.
 func TestRefusedSettings(t *testing.T) {
 	w := newWorld(t, minute)
@@ -294,6 +357,7 @@ func TestRefusedSettings(t *testing.T) {
 		"from 10485760 to 524288000":   func(c *hub.Capture) { c.Bytes = hub.MaxCaptureBytes + 1 },
 		"lacks {Hour}":                 func(c *hub.Capture) { c.NameFormat = strings.Replace(capture.DefaultNameFormat, "/{Hour}", "", 1) },
 		"no destination":               func(c *hub.Capture) { c.Destination = "nowhere" },
+		"can't go to itself":           func(c *hub.Capture) { c.Notice.Hub = "Orders" },
 		"not a format":                 func(c *hub.Capture) { c.Format = "CSV" },
 		"an http or https URL":         func(c *hub.Capture) { c.Notice.Webhook = "file:///SECRET" },
 		"The webhook of Capture":       func(c *hub.Capture) { c.Notice.Webhook = "https://SECRET%zz" },

@@ -126,6 +126,8 @@ func (n *Namespaces) checkCapture(hub string, s *Settings, q *Quotas) error {
 		return fail(InvalidArgument, hub, "The size window of Capture is from %d to %d bytes, not %d.", MinCaptureBytes, MaxCaptureBytes, c.Bytes)
 	case c.Notice.Webhook != "" && !isWebhook(c.Notice.Webhook):
 		return fail(InvalidArgument, hub, "The webhook of Capture is an http or https URL of up to %d bytes.", maxWebhook)
+	case strings.EqualFold(c.Notice.Hub, hub):
+		return fail(InvalidArgument, hub, "The notices of the files of the event hub '%s' can't go to itself: each would make for another file.", hub)
 	case !c.Enabled:
 		return nil // what it names need not be there any more
 	case !q.Capture:
