@@ -16,7 +16,7 @@ import (
 )
 
 var (
-	crashSeeds = flag.Int("crash-seeds", 200, "how many schedules TestCrashes goes through")
+	crashSeeds = flag.Int("crash-seeds", 100, "how many schedules TestCrashes goes through")
 	crashSeed  = flag.Uint64("crash-seed", 0, "the one schedule that TestCrashes goes through, if not 0")
 )
 

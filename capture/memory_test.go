@@ -16,7 +16,7 @@ import (
 	"github.com/millrace/millrace/store/segment"
 )
 
-// TestMemoryIsBounded has the windows of 128 partitions close at once: what all
+// TestMemoryIsBounded has the windows of 64 partitions close at once: what all
 // together hold in memory stays within 64 MiB, garbage included.
 func TestMemoryIsBounded(t *testing.T) {
 	if testing.Short() {
@@ -28,7 +28,7 @@ func TestMemoryIsBounded(t *testing.T) {
 }
 
 func memoryIsBounded(t *testing.T, format hub.CaptureFormat) {
-	const partitions, perPartition = 128, 4 << 20
+	const partitions, perPartition = 64, 2 << 20
 	dir := t.TempDir()
 	s, err := segment.Open(context.Background(), segment.Options{Dir: filepath.Join(dir, "data"), Sync: segment.Sync{Policy: segment.SyncNever}, Reserve: -1})
 	if err != nil {
