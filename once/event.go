@@ -16,6 +16,9 @@ import (
 // counts in floating-point numbers of 53 bits.
 const MaxSequence = 1<<53 - 1
 
+// MaxID is how many bytes an id has at most.
+const MaxID = 1024
+
 // ErrInvalid is what an event that can't be kept is refused with.
 var ErrInvalid = errors.New("once: the event can't be kept")
 
@@ -50,7 +53,7 @@ type Event struct {
 
 	// ID is an id that the producer gave the event, where it may have sent it more
 	// than once: then the copies are one event, in whichever partition of the hub they
-	// are. Partition, Sequence and Gap are not looked at.
+	// are. Partition, Sequence and Gap are not looked at. It has [MaxID] bytes at most.
 	ID string
 }
 
@@ -87,6 +90,8 @@ func (e Event) Validate() error {
 	switch {
 	case e.Namespace == "" || e.Hub == "" || e.Group == "":
 		return fmt.Errorf("%w: it needs a namespace, a hub and a consumer group", ErrInvalid)
+	case len(e.ID) > MaxID:
+		return fmt.Errorf("%w: its id has more than %d bytes", ErrInvalid, MaxID)
 	case e.ID != "":
 		return nil
 	case e.Partition == "":

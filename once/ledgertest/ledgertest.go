@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -23,6 +24,9 @@ type Engine struct {
 
 	// Wall says that pass waits, so that less of it is asked for.
 	Wall bool
+
+	// Slow says that the ledger is, so that the random tests are shorter.
+	Slow bool
 }
 
 // KeepIDs is how long the ledgers of the suite keep ids.
@@ -322,6 +326,7 @@ func testRefused(t *testing.T, f *fixture) {
 	bad := []once.Event{
 		number(-1), number(once.MaxSequence + 1), after(3, -1), after(3, 4),
 		{Stream: Stream("")}, {ID: "a"}, {},
+		id(strings.Repeat("x", once.MaxID+1)),
 	}
 	for _, e := range bad {
 		if _, err := f.Claim(t.Context(), []once.Event{number(0), e}, long); !errors.Is(err, once.ErrInvalid) {

@@ -143,8 +143,8 @@ func (p *pair) same(t *rapid.T) {
 // time, in any order, and holes in it: what is kept stays as small as what is in work.
 func testBounded(t *testing.T, f *fixture) {
 	events, window, batch := 100_000, 1000, 500
-	if f.engine.Wall || testing.Short() {
-		events, window, batch = 20_000, 600, 200
+	if f.engine.Wall || f.engine.Slow || testing.Short() {
+		events, window, batch = 10_000, 400, 100
 	}
 	random := rand.New(rand.NewPCG(1, 2))
 	order := once.NewOrder(Stream("0"))

@@ -26,5 +26,5 @@ func open(t testing.TB) (l *redisledger.Ledger, pass func(time.Duration)) {
 }
 
 func TestMiniredis(t *testing.T) {
-	ledgertest.Run(t, ledgertest.Engine{New: func(t testing.TB) (once.Ledger, func(time.Duration)) { return open(t) }})
+	ledgertest.Run(t, ledgertest.Engine{Slow: true, New: func(t testing.TB) (once.Ledger, func(time.Duration)) { return open(t) }})
 }
