@@ -64,3 +64,12 @@ func TestReopen(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkFile(b *testing.B) {
+	l, err := Open(filepath.Join(b.TempDir(), "once.db"), Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	ledgertest.Benchmark(b, l)
+}

@@ -1,6 +1,7 @@
 package sqlledger
 
 import (
+	"context"
 	"database/sql"
 	"path/filepath"
 	"sync/atomic"
@@ -42,4 +43,14 @@ func TestSQLite(t *testing.T) {
 	ledgertest.Run(t, ledgertest.Engine{New: func(t testing.TB) (once.Ledger, func(time.Duration)) {
 		return openLedger(t, openSQLite(t))
 	}})
+}
+
+func BenchmarkSQLite(b *testing.B) {
+	l, _ := openLedger(b, openSQLite(b))
+	b.Run("Do", func(b *testing.B) { ledgertest.Benchmark(b, l) })
+	b.Run("DoTx", func(b *testing.B) {
+		ledgertest.BenchmarkFunc(b, func(ctx context.Context, events []once.Event) error {
+			return l.DoBatchTx(ctx, events, func(context.Context, *sql.Tx, []int) error { return nil })
+		})
+	})
 }
