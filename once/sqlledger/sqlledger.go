@@ -95,7 +95,7 @@ func (l *Ledger) inTx(ctx context.Context, fn func(tx *sql.Tx) error) error {
 	if err != nil {
 		return fmt.Errorf("sqlledger: begin: %w", err)
 	}
-	defer tx.Rollback() // of no effect once it is committed
+	defer tx.Rollback() //nolint:errcheck // of no effect once it is committed
 	if err := fn(tx); err != nil {
 		return err
 	}
