@@ -79,8 +79,7 @@ func (l *Ledger) lock(ctx context.Context, tx *sql.Tx, b once.Book) (*page, erro
 		if !errors.Is(err, sql.ErrNoRows) {
 			return nil, fmt.Errorf("sqlledger: lock: %w", err)
 		}
-		begin, end := l.dialect.insert()
-		if _, err := tx.ExecContext(ctx, l.sql(begin+"{books} (book, name, token, settled) VALUES (?, ?, 0, -1)"+end), p.book, b.Name); err != nil {
+		if _, err := tx.ExecContext(ctx, l.makeBook(), p.book, b.Name); err != nil {
 			return nil, fmt.Errorf("sqlledger: lock: %w", err)
 		}
 	}

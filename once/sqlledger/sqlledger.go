@@ -22,7 +22,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/millrace/millrace/once"
@@ -46,6 +48,7 @@ type Ledger struct {
 	prefix  string
 	keep    time.Duration
 	now     func() time.Time // the server's clock, if nil
+	made    sync.Map         // the names of the books that have been seen
 }
 
 var _ once.Ledger = (*Ledger)(nil)
@@ -85,8 +88,54 @@ func (l *Ledger) sql(query string) string {
 	return l.dialect.bind(query)
 }
 
-// inTx calls fn in a transaction.
-func (l *Ledger) inTx(ctx context.Context, fn func(tx *sql.Tx) error) error {
+// inTx calls fn in a transaction, in which it locks the books of events, and again when
+// the database has ended it for a deadlock, unless stop says that it may not. Books that
+// may not be there are made before: making them meets deadlocks, too.
+func (l *Ledger) inTx(ctx context.Context, events []once.Event, stop *bool, fn func(tx *sql.Tx) error) error {
+	books, err := once.Books(events)
+	if err != nil {
+		return err
+	}
+	for _, b := range books {
+		if _, made := l.made.Load(b.Name); made {
+			continue
+		}
+		if _, err := l.db.ExecContext(ctx, l.makeBook(), hash(b.Name), b.Name); err != nil {
+			return fmt.Errorf("sqlledger: make a book: %w", err)
+		}
+		l.made.Store(b.Name, true)
+	}
+	for tries := 1; ; tries++ {
+		err := l.begin(ctx, fn)
+		if err == nil || !deadlock(err) || tries == 20 || (stop != nil && *stop) {
+			return err
+		}
+		select {
+		case <-time.After(rand.N(time.Duration(tries) * time.Millisecond)):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// deadlock says that a transaction was ended since it met others, and is right to be
+// tried again. MySQL has gaps between rows that transactions of other books lock.
+func deadlock(err error) bool {
+	var coded interface{ SQLState() string } // as the drivers of PostgreSQL have it
+	if errors.As(err, &coded) {
+		return coded.SQLState() == "40001" || coded.SQLState() == "40P01"
+	}
+	return strings.Contains(err.Error(), "Error 1213 ") || strings.Contains(err.Error(), "Error 1213:")
+}
+
+// makeBook is the statement that makes a book, if it is not there.
+func (l *Ledger) makeBook() string {
+	begin, end := l.dialect.insert()
+	return l.sql(begin + "{books} (book, name, token, settled) VALUES (?, ?, 0, -1)" + end)
+}
+
+// begin calls fn in a transaction.
+func (l *Ledger) begin(ctx context.Context, fn func(tx *sql.Tx) error) error {
 	o := &sql.TxOptions{Isolation: sql.LevelReadCommitted} // the lock of the book is what isolates
 	if l.dialect == SQLite {
 		o = nil // which has one kind
@@ -142,7 +191,7 @@ func (l *Ledger) Claim(ctx context.Context, events []once.Event, lease time.Dura
 		return nil, ctx.Err()
 	}
 	claims := make([]once.Claim, len(events))
-	err := l.inTx(ctx, func(tx *sql.Tx) error {
+	err := l.inTx(ctx, events, nil, func(tx *sql.Tx) error {
 		return l.each(ctx, tx, events, func(p *page, at []int) (err error) {
 			for _, i := range at {
 				if claims[i], err = p.claim(ctx, events[i], p.now+lease.Milliseconds()); err != nil {
@@ -167,37 +216,49 @@ func (l *Ledger) withClaims(ctx context.Context, claims []once.Claim, fn func(p 
 	for i, c := range claims {
 		events[i] = c.Event
 	}
-	return l.inTx(ctx, func(tx *sql.Tx) error { return l.each(ctx, tx, events, fn) })
+	return l.inTx(ctx, events, nil, func(tx *sql.Tx) error { return l.each(ctx, tx, events, fn) })
 }
 
 // Mark implements [once.Ledger], all or nothing but for what is lost.
 func (l *Ledger) Mark(ctx context.Context, claims []once.Claim) error {
-	var lost []once.Claim
-	err := l.withClaims(ctx, claims, func(p *page, at []int) error {
+	isLost := make([]bool, len(claims)) // by the last try
+	err := l.withClaims(ctx, claims, func(p *page, at []int) (err error) {
 		for _, i := range at {
-			c := claims[i]
-			if p.isSettled(c.Event) {
-				if c.Until.UnixMilli() < p.now {
-					lost = append(lost, c)
-				}
-				continue
-			}
-			x, ok := p.entries[keyOf(c.Event)]
-			switch {
-			case ok && x.token != c.Token:
-				lost = append(lost, c)
-			case !ok || !x.done:
-				if err := p.mark(ctx, keyOf(c.Event), l.done(p, c.Event, c.Token)); err != nil {
-					return err
-				}
+			if isLost[i], err = p.finish(ctx, claims[i]); err != nil {
+				return err
 			}
 		}
 		return nil
 	})
-	if err == nil && len(lost) > 0 {
+	if err != nil {
+		return err
+	}
+	var lost []once.Claim
+	for i, c := range claims {
+		if isLost[i] {
+			lost = append(lost, c)
+		}
+	}
+	if len(lost) > 0 {
 		return &once.LostError{Claims: lost}
 	}
-	return err
+	return nil
+}
+
+// finish marks a claim, unless it is lost.
+func (p *page) finish(ctx context.Context, c once.Claim) (lost bool, err error) {
+	if p.isSettled(c.Event) {
+		return c.Until.UnixMilli() < p.now, nil
+	}
+	k := keyOf(c.Event)
+	x, ok := p.get(k)
+	switch {
+	case ok && x.token != c.Token:
+		return true, nil
+	case ok && x.done:
+		return false, nil
+	}
+	return false, p.mark(ctx, k, p.l.done(p, c.Event, c.Token))
 }
 
 // done is the mark of an event.
@@ -219,7 +280,8 @@ func (l *Ledger) Release(ctx context.Context, claims []once.Claim) error {
 
 // Settle implements [once.Ledger].
 func (l *Ledger) Settle(ctx context.Context, s once.Stream, through int64) error {
-	return l.inTx(ctx, func(tx *sql.Tx) error { return l.SettleTx(ctx, tx, s, through) })
+	e := []once.Event{{Stream: s, Sequence: through}}
+	return l.inTx(ctx, e, nil, func(tx *sql.Tx) error { return l.SettleTx(ctx, tx, s, through) })
 }
 
 // SettleTx is Settle in a transaction of the caller's.

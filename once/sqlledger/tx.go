@@ -14,7 +14,8 @@ import (
 // transaction is rolled back, and its error returned. If the commit fails, it is not
 // known whether it came to pass; calling DoTx again with the event finds out, and does
 // what is left to do. Errors of the database (a deadlock, a serialization failure, a
-// busy SQLite) are returned as the driver has them, wrapped: call again.
+// busy SQLite) are returned as the driver has them, wrapped: call again. fn is called
+// once at most.
 //
 // An event that somebody claims with [once.Do] is a [once.BusyError].
 func (l *Ledger) DoTx(ctx context.Context, e once.Event, fn func(ctx context.Context, tx *sql.Tx) error) (ran bool, err error) {
@@ -33,11 +34,13 @@ func (l *Ledger) DoBatchTx(ctx context.Context, events []once.Event, fn func(ctx
 	if len(events) == 0 {
 		return ctx.Err()
 	}
-	return l.inTx(ctx, func(tx *sql.Tx) error {
+	called := false
+	return l.inTx(ctx, events, &called, func(tx *sql.Tx) error {
 		fresh, err := l.MarkTx(ctx, tx, events)
 		if err != nil || len(fresh) == 0 {
 			return err
 		}
+		called = true // and is not again
 		return fn(ctx, tx, fresh)
 	})
 }
@@ -49,7 +52,8 @@ func (l *Ledger) DoBatchTx(ctx context.Context, events []once.Event, fn func(ctx
 //
 // The transaction holds the partition's book until it ends. It may be of any isolation
 // level from READ COMMITTED on. One that marks events of several partitions does so in
-// one call, or, with others that do, may meet a deadlock, which the database ends.
+// one call, or, with others that do, may meet a deadlock, which the database ends; so
+// may, in MySQL, those that are the first ever to mark events of a partition.
 //
 // If somebody claims one of the events with [once.Do], the error is a [once.BusyError].
 func (l *Ledger) MarkTx(ctx context.Context, tx *sql.Tx, events []once.Event) (fresh []int, err error) {
