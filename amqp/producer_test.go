@@ -340,6 +340,7 @@ func TestProducerRefusals(t *testing.T) {
 		text      string
 	}{
 		{"an old number", batchFormat, numberedBatch(id, 0, 2, "six as two"), "com.microsoft:out-of-order-sequence", "old sequence"},
+		{"other events", batchFormat, numberedBatch(id, 0, 1, "1", "2", "3", "4", "6"), "com.microsoft:out-of-order-sequence", "old sequence"},
 		{"a gap", batchFormat, numberedBatch(id, 0, 7, "7"), "com.microsoft:out-of-order-sequence", "out of order"},
 		{"the first and more", batchFormat, numberedBatch(id, 0, 1, "1", "2", "3", "4", "5", "6"), "com.microsoft:out-of-order-sequence", "old sequence"},
 		{"a gap inside", batchFormat, wrong, "com.microsoft:argument-error", "follow each other"},

@@ -1,6 +1,9 @@
 package hub
 
 import (
+	"encoding/binary"
+	"hash/crc32"
+
 	"github.com/millrace/millrace/event"
 )
 
@@ -28,6 +31,36 @@ type published struct {
 	count    int
 	first    event.SequenceNumber
 	enqueued int64
+	content  content
+}
+
+// content tells a batch from another with the same numbers: its size, and a
+// checksum of its records' checksums. An SDK for AMQP that has given up a batch
+// gives its numbers to the next one, which would be acknowledged and lost if
+// numbers alone made it a repeat. Kafka's clients don't, and may compress anew what
+// they repeat: theirs is 0.
+type content uint64
+
+// with adds a record. Records are cut by their events' sizes alone, so that a
+// repeat has the same.
+func (c content) with(h *event.Header) content {
+	if h.Encoding != event.EncodingAMQP {
+		return 0
+	}
+	var b [12]byte
+	le := binary.LittleEndian
+	le.PutUint32(b[:], h.BodyCRC)
+	le.PutUint32(b[4:], uint32(h.BodyLen))
+	le.PutUint32(b[8:], uint32(h.Count))
+	sum := crc32.Update(uint32(c), event.Castagnoli, b[:])
+	return content(uint64(c)>>32+uint64(h.BodyLen))<<32 | content(sum)
+}
+
+func contentOf(b *event.Batch) (c content) {
+	for i := range b.Records {
+		c = c.with(&b.Records[i].Header)
+	}
+	return c
 }
 
 // producer is what a partition knows of one. producers.mu guards it.
@@ -66,7 +99,7 @@ func (s *producer) judge(b *event.Batch, entity string) (repeats *published, err
 	}
 	if p.Epoch == s.epoch {
 		for i := range s.recent[:s.n] {
-			if r := &s.recent[i]; r.sequence == p.Sequence && r.count == b.Count {
+			if r := &s.recent[i]; r.sequence == p.Sequence && r.count == b.Count && r.content == contentOf(b) {
 				return r, nil
 			}
 		}

@@ -34,6 +34,10 @@ func produce(p *hub.Partition, id int64, epoch int16, sequence int32, count int,
 		bodies = []string{fmt.Sprintf("%d %d %d", id, sequence, count)}
 	}
 	b := storetest.Batch(count, bodies...)
+	b.Encoding = event.EncodingAMQP
+	for i := range b.Records {
+		b.Records[i].Encoding = event.EncodingAMQP
+	}
 	b.Producer = event.Producer{ID: id, Epoch: epoch, Sequence: sequence, Set: true}
 	done := make(chan produced, 1)
 	p.Append(b, func(err error) {
@@ -94,6 +98,10 @@ func TestRepeats(t *testing.T) {
 			if i < 2 && (kind(x.err) != hub.OutOfSequence || !strings.Contains(x.err.Error(), "old sequence")) {
 				t.Errorf("batch %d, of long ago, is repeated: %v", i, x.err)
 			}
+		}
+		// Its numbers, and other events: it is not that batch, and not acknowledged.
+		if x := <-produce(p, id, 0, 13, 1, "a", "c"); kind(x.err) != hub.OutOfSequence {
+			t.Errorf("other events with the same numbers: %v", x.err)
 		}
 		for sequence, count := range map[int32]int{16: 1, 13: 1, 12: 2, 0: 1, math.MaxInt32: 1} {
 			if x := <-produce(p, id, 0, sequence, count); kind(x.err) != hub.OutOfSequence {

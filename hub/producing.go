@@ -125,7 +125,7 @@ func (a *appending) finishProduced(err error) {
 	s.under = false
 	ps.under--
 	if err == nil {
-		s.stored(b.Producer.Epoch, published{b.Producer.Sequence, b.Count, b.First, b.Enqueued})
+		s.stored(b.Producer.Epoch, published{b.Producer.Sequence, b.Count, b.First, b.Enqueued, contentOf(b)})
 		ps.upTo = max(ps.upTo, b.First+event.SequenceNumber(b.Count))
 	} else {
 		fails, s.queue = s.queue, nil

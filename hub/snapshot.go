@@ -45,8 +45,8 @@ type producerRecord struct {
 	Epoch int16  `json:"epoch"`
 	Last  *int32 `json:"last,omitempty"` // absent: the next batch may begin anywhere
 	// Recent are the last batches: sequence number, count, first event's number,
-	// enqueued time.
-	Recent [][4]int64 `json:"recent,omitempty"`
+	// enqueued time, content.
+	Recent [][5]int64 `json:"recent,omitempty"`
 }
 
 func (p *Partition) producersKey() string {
@@ -105,7 +105,7 @@ func (ps *producers) restore(r *producerRecord) {
 		s.last, s.known = *r.Last, true
 	}
 	for _, x := range r.Recent[max(0, len(r.Recent)-recentBatches):] {
-		s.recent[s.n] = published{int32(x[0]), int(x[1]), event.SequenceNumber(x[2]), x[3]}
+		s.recent[s.n] = published{int32(x[0]), int(x[1]), event.SequenceNumber(x[2]), x[3], content(x[4])}
 		s.n++
 	}
 }
@@ -114,6 +114,7 @@ func (ps *producers) restore(r *producerRecord) {
 func (ps *producers) replay(ctx context.Context, from, to event.SequenceNumber) error {
 	defer ps.log.Close()   // the reader in it
 	var batch event.Header // the batch so far, of several records
+	var sum content
 	for from < to {
 		c, err := ps.log.Read(ctx, from, replayBytes)
 		if err != nil {
@@ -123,12 +124,13 @@ func (ps *producers) replay(ctx context.Context, from, to event.SequenceNumber) 
 			h := &c.Records[i].Header
 			ps.savedAt -= int64(event.RecordHeaderSize + h.BodyLen)
 			if h.Flags&event.FlagBatchStart != 0 {
-				batch = *h
+				batch, sum = *h, 0
 			} else {
 				batch.Count += h.Count
 			}
+			sum = sum.with(h)
 			if h.Flags&event.FlagBatchEnd != 0 && batch.Producer.Set {
-				ps.get(batch.Producer.ID).stored(batch.Producer.Epoch, published{batch.Producer.Sequence, batch.Count, batch.First, batch.Enqueued})
+				ps.get(batch.Producer.ID).stored(batch.Producer.Epoch, published{batch.Producer.Sequence, batch.Count, batch.First, batch.Enqueued, sum})
 			}
 		}
 		if c.Empty() {
@@ -169,7 +171,7 @@ func (ps *producers) snapshot(ctx context.Context) (producerSnapshot, error) {
 			r.Last = new(s.last)
 		}
 		for _, x := range s.recent[:s.n] {
-			r.Recent = append(r.Recent, [4]int64{int64(x.sequence), int64(x.count), int64(x.first), x.enqueued})
+			r.Recent = append(r.Recent, [5]int64{int64(x.sequence), int64(x.count), int64(x.first), x.enqueued, int64(x.content)})
 		}
 		snap.Producers = append(snap.Producers, r)
 	}
