@@ -374,6 +374,36 @@ func TestProducerRefusals(t *testing.T) {
 	}
 }
 
+// TestLargeRepeats: a batch of several records is a repeat however it is cut into
+// frames.
+func TestLargeRepeats(t *testing.T) {
+	b := start(t)
+	b.hub("h", 1)
+	p := b.producerPeer()
+	if _, refused := p.attachProducer(1, "h/Partitions/0", items(producerID, int64(7))); refused != nil {
+		t.Fatal(refused)
+	}
+	var bodies []string
+	for i := range 300 {
+		bodies = append(bodies, strings.Repeat(string(rune('a'+i%26)), 10*i))
+	}
+	batch := numberedBatch(7, 0, 1, bodies...)
+	for i, size := range []int{60_000, 10_000, 777, 33_333, 4096} {
+		id := uint32(1 + i)
+		rest := batch
+		for len(rest) > size {
+			p.send(0, append(transfer(1, id, batchFormat, false, true), rest[:size]...))
+			rest = rest[size:]
+		}
+		if e := p.deliver(1, id, batchFormat, rest); e != "" {
+			t.Errorf("in frames of %d: %q", size, e)
+		}
+	}
+	if n := b.stored("h"); n != int64(len(bodies)) {
+		t.Errorf("%d events are stored", n)
+	}
+}
+
 // TestProducerDetaches: a link that is detached before its attach is answered,
 // and a transfer on one, end what they are about and nothing else.
 func TestProducerDetaches(t *testing.T) {

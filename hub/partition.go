@@ -143,7 +143,7 @@ func (a *appending) end(err error) {
 // releases it.
 //
 // A batch with a Producer is stored once: one that repeats a recent one of the
-// producer's, number and count, is acknowledged with that one's First and
+// producer's, in its numbers and (AMQP's) content, is acknowledged with that one's First and
 // Enqueued; one that does not follow the last is refused with OutOfSequence, one
 // of an older instance with ProducerFenced. Batches of one producer may be under
 // way together; those of several have no order.
