@@ -146,7 +146,9 @@ func (a *appending) end(err error) {
 // producer's, in its numbers and (AMQP's) content, is acknowledged with that one's First and
 // Enqueued; one that does not follow the last is refused with OutOfSequence, one
 // of an older instance with ProducerFenced. Batches of one producer may be under
-// way together; those of several have no order.
+// way together: when one fails, those that wait behind it fail with its error, and
+// those that come later are out of sequence until it is sent again. Batches of
+// several producers have no order.
 func (p *Partition) Append(b *event.Batch, done func(error)) { p.append(b, nil, done) }
 
 // append is Append by a client of an application group, if that isn't nil.
