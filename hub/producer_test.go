@@ -153,6 +153,27 @@ func TestFencing(t *testing.T) {
 	}
 }
 
+// TestFencingIsStored: an instance whose fencing could not be stored is refused, and
+// when it comes again it is stored.
+func TestFencingIsStored(t *testing.T) {
+	w := newWorld(t)
+	p := w.hub("h", 1, hub.Settings{}).At(0)
+	id := w.join(p, hub.Claim{}).ID
+	w.produce(p, id, 0, 1, 1)
+	gone, cancel := context.WithCancel(t.Context())
+	w.kv.SetFault(func() error { cancel(); return errors.New("broken") })
+	second := hub.Claim{ID: &id, Epoch: new(int16(1)), Sequence: new(int32(1))}
+	if _, err := p.JoinProducer(gone, second); err == nil {
+		t.Fatal("it is not stored, and nobody is told")
+	}
+	w.kv.SetFault(nil)
+	w.join(p, second)
+	w.crash(rand.New(rand.NewPCG(1, 2)))
+	if x := <-produce(w.at("h"), id, 0, 2, 1); kind(x.err) != hub.ProducerFenced {
+		t.Errorf("the first instance sends: %v", x.err)
+	}
+}
+
 // crash makes a world of what the disk has at this moment.
 func (w *world) crash(rng *rand.Rand) {
 	w.t.Helper()

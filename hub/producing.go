@@ -32,6 +32,9 @@ type producers struct {
 	kept    bool
 	keeping bool                 // it is being told
 	saved   event.SequenceNumber // what the snapshot in the database covers
+	// joins counts what instances have said of themselves that no batch tells, and
+	// savedJoins how many of them the snapshot has.
+	joins, savedJoins int
 	savedAt int64                // Partition.in then, less what an opening has read
 
 	saving  sync.Mutex // one snapshot at a time; guards version
@@ -195,13 +198,16 @@ func (p *Partition) JoinProducer(ctx context.Context, c Claim) (event.Producer, 
 	}
 	err = ps.takeOver(ctx, s)
 	var who event.Producer
-	changed := false
 	if err == nil {
-		who, changed, err = s.join(&c, p.Entity())
+		var changed bool
+		if who, changed, err = s.join(&c, p.Entity()); changed {
+			ps.joins++
+		}
 	}
 	s.joining--
+	unsaved := ps.savedJoins < ps.joins // by this one, or one whose saving failed
 	ps.mu.Unlock()
-	if changed { // so that it holds after a restart
+	if err == nil && unsaved { // so that it holds after a restart
 		err = ps.save(ctx)
 	}
 	ps.next(s)

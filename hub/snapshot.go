@@ -143,18 +143,18 @@ func (ps *producers) replay(ctx context.Context, from, to event.SequenceNumber) 
 	return nil
 }
 
-// snapshot is what is known now.
-func (ps *producers) snapshot(ctx context.Context) (producerSnapshot, error) {
+// snapshot is what is known now, with how many joins.
+func (ps *producers) snapshot(ctx context.Context) (snap producerSnapshot, joins int, err error) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	if ps.failed != nil {
-		return producerSnapshot{}, ps.failed
+		return snap, 0, ps.failed
 	}
-	snap := producerSnapshot{Next: ps.upTo}
+	snap.Next = ps.upTo
 	if ps.under == 0 { // what else the log holds is no producer's
 		b, err := ps.log.Bounds(ctx)
 		if err != nil {
-			return snap, err
+			return snap, 0, err
 		}
 		snap.Next = b.Next
 	}
@@ -175,7 +175,7 @@ func (ps *producers) snapshot(ctx context.Context) (producerSnapshot, error) {
 		}
 		snap.Producers = append(snap.Producers, r)
 	}
-	return snap, nil
+	return snap, ps.joins, nil
 }
 
 // save writes a snapshot to the database.
@@ -184,7 +184,7 @@ func (ps *producers) save(ctx context.Context) error {
 	defer ps.saving.Unlock()
 	p := ps.p
 	at := p.in.Load()
-	snap, err := ps.snapshot(ctx)
+	snap, joins, err := ps.snapshot(ctx)
 	if err != nil {
 		return err
 	}
@@ -202,7 +202,7 @@ func (ps *producers) save(ctx context.Context) error {
 		return err
 	}
 	ps.mu.Lock()
-	ps.kept, ps.saved, ps.savedAt = true, snap.Next, at
+	ps.kept, ps.saved, ps.savedAt, ps.savedJoins = true, snap.Next, at, joins
 	ps.mu.Unlock()
 	return nil
 }
