@@ -35,7 +35,7 @@ type producers struct {
 	// joins counts what instances have said of themselves that no batch tells, and
 	// savedJoins how many of them the snapshot has.
 	joins, savedJoins int
-	savedAt int64                // Partition.in then, less what an opening has read
+	savedAt           int64 // Partition.in then, less what an opening has read
 
 	saving  sync.Mutex // one snapshot at a time; guards version
 	version store.Version
