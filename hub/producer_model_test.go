@@ -161,9 +161,17 @@ func (x *producers) repeat(t *rapid.T) {
 	}
 }
 
+// snapshots has others join meanwhile, at each of which what is known is stored.
+func (x *producers) snapshots(t *rapid.T) {
+	for range rapid.IntRange(0, 3).Draw(t, "snapshots") {
+		x.p.JoinProducer(context.Background(), hub.Claim{}) //nolint:errcheck // it may fail
+	}
+}
+
 // crashNow takes the power away while the clients send.
 func (x *producers) crashNow(t *rapid.T) {
 	wait := x.sendAll(t)
+	x.snapshots(t)
 	var acked []*owed
 	for _, c := range x.clients {
 		c.mu.Lock()
@@ -205,7 +213,12 @@ func (x *producers) actions() map[string]func(*rapid.T) {
 			c.send(x.p).Wait()
 			settle()
 		},
-		"send together": func(t *rapid.T) { x.sendAll(t)(); settle() },
+		"send together": func(t *rapid.T) {
+			wait := x.sendAll(t)
+			x.snapshots(t)
+			wait()
+			settle()
+		},
 		"send twice at once": func(t *rapid.T) {
 			c := x.one(t)
 			c.more(t)
