@@ -50,6 +50,8 @@ var arrows = map[string][]string{
 	"store/storetest":     {"store", "event"},
 	"store":               {"event"},
 	"amqp/message":        {"amqp/wire", "event"},
+	"once/fileledger":     {"once"},
+	"once/ledgertest":     {"once"},
 	"once/redisledger":    {"once"},
 	"once/sqlledger":      {"once"},
 	"auth":                {},

@@ -24,6 +24,8 @@ var hubStatus = map[hub.Kind]int{
 	hub.Forbidden:           http.StatusForbidden,
 	hub.QuotaExceeded:       http.StatusForbidden,
 	hub.Stolen:              http.StatusConflict,
+	hub.ProducerFenced:      http.StatusConflict,
+	hub.OutOfSequence:       http.StatusConflict,
 	hub.Revoked:             http.StatusForbidden,
 	hub.Disabled:            http.StatusForbidden,
 	hub.Busy:                http.StatusServiceUnavailable,

@@ -56,6 +56,7 @@ func (s *session) attach(x *wire.Attach) error {
 		s.refuse(x, c.fault(condQuota, "", "The connection has %d links; no more are allowed.", maxLinks))
 		return nil
 	}
+	x.OfferedCapabilities = wire.Value{} // the reply has ours
 	node := x.Target
 	if x.Role == wire.RoleReceiver {
 		node = x.Source
@@ -104,7 +105,7 @@ func (s *session) accept(x *wire.Attach, snd, rcv wire.Value, maxSize uint64) {
 		Name: x.Name, Handle: x.Handle, Role: !x.Role,
 		SndSettleMode: snd, RcvSettleMode: rcv,
 		Source: x.Source, Target: x.Target,
-		MaxMessageSize: maxSize, Properties: x.Properties,
+		MaxMessageSize: maxSize, OfferedCapabilities: x.OfferedCapabilities, Properties: x.Properties,
 	}
 	if reply.Role == wire.RoleSender {
 		reply.InitialDeliveryCount = zeroDelivery
@@ -191,6 +192,19 @@ func (s *session) attachSender(x *wire.Attach, a *address) error {
 			return err
 		}
 	}
+	claim, once, err := c.claimed(x, a.path())
+	if err != nil {
+		h.Metrics.Failed(err)
+		return err
+	}
+	if once && p == nil && claim == (hub.Claim{}) {
+		once = false // it is desired, and not offered
+	}
+	if once && p == nil {
+		err := &hub.Error{Kind: hub.InvalidArgument, Entity: a.path(), Text: "A producer whose events are stored once sends to a partition, not to an event hub or a publisher."}
+		h.Metrics.Failed(err)
+		return err
+	}
 	l := s.addIn(x, credit)
 	l.events = &ingest{hub: h, partition: p, path: a.path(), partitions: h.Partitions(), client: c.ns.Client(claims)}
 	if a.publisher != "" {
@@ -199,6 +213,10 @@ func (s *session) attachSender(x *wire.Attach, a *address) error {
 	l.max = c.ns.Quotas().Publication
 	if x.MaxMessageSize > 0 && x.MaxMessageSize < uint64(l.max) {
 		l.max = int(x.MaxMessageSize)
+	}
+	if once {
+		s.join(l, x, claim)
+		return nil
 	}
 	s.accept(x, or(x.SndSettleMode, mixedMode), firstMode, uint64(l.max))
 	s.sendFlow(l)

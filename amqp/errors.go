@@ -31,6 +31,8 @@ const (
 	condWindow           = "amqp:session:window-violation"
 	condUnattached       = "amqp:session:unattached-handle"
 	condHandleInUse      = "amqp:session:handle-in-use"
+	condEpochStolen      = "com.microsoft:producer-epoch-stolen"
+	condOutOfOrder       = "com.microsoft:out-of-order-sequence"
 	condAuthFailed       = "com.microsoft:auth-failed"
 	condArgument         = "com.microsoft:argument-error"
 	condArgumentRange    = "com.microsoft:argument-out-of-range"
@@ -59,6 +61,8 @@ var outcomes = map[hub.Kind]outcome{
 	hub.Forbidden:           {condNotAllowed, 403},
 	hub.QuotaExceeded:       {condQuota, 403},
 	hub.Stolen:              {condStolen, 410},
+	hub.ProducerFenced:      {condEpochStolen, 409},
+	hub.OutOfSequence:       {condOutOfOrder, 409},
 	hub.Revoked:             {condPublisherRevoked, 401},
 	hub.Disabled:            {condEntityDisabled, 400},
 	hub.Busy:                {condBusy, 503},

@@ -45,6 +45,9 @@ func (e *ingest) take(l *inLink, payload []byte, more bool) error {
 		}
 		payload = l.carry
 	}
+	if e.producer.Set {
+		return e.singleOf(l, payload)
+	}
 	return e.single(l, payload)
 }
 
@@ -121,7 +124,7 @@ func (e *ingest) takeBatch(l *inLink, payload []byte, more bool) error {
 	c := l.s.c
 	if e.batch == nil {
 		e.batch = newPending(c, l, nil)
-		e.key, e.routeKey, e.first = nil, nil, true
+		e.key, e.routeKey, e.first, e.numbered = nil, nil, true, numbered{}
 	}
 	if err := e.takeSections(l, payload, more); err != nil {
 		return err
@@ -223,6 +226,9 @@ func (e *ingest) section(l *inLink, b []byte, left int) error {
 		if err := p.Parse(s.Full); err != nil {
 			return e.malformed(err)
 		}
+		if err := e.envelope(&p.Stamp); err != nil {
+			return err
+		}
 		if p.PartitionKey != nil {
 			e.key = append([]byte{}, p.PartitionKey...)
 		}
@@ -237,6 +243,11 @@ func (e *ingest) inBatch(l *inLink, msg []byte, left int) error {
 	x, p := e.batch, &l.s.c.parsed
 	if err := p.Parse(msg); err != nil {
 		return e.malformed(err)
+	}
+	if e.producer.Set {
+		if err := e.number(&p.Stamp); err != nil {
+			return err
+		}
 	}
 	marks := message.Marks{PartitionKey: e.key, Publisher: e.publisher}
 	if e.publisher != nil {
@@ -270,6 +281,9 @@ func (e *ingest) endBatch(l *inLink) error {
 	x.bytes = 0
 	e.batch = nil
 	x.p = part
+	if e.producer.Set {
+		x.producer = e.identity()
+	}
 	if !l.settled {
 		x.settle(l.id)
 	}

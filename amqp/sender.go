@@ -21,6 +21,7 @@ type inLink struct {
 	max    int    // the largest message that is taken
 
 	events  *ingest // of a sender of events
+	joining bool    // the attach of a producer is not answered yet
 	node    string  // of a requester
 	nodeHub string
 
@@ -47,6 +48,10 @@ type ingest struct {
 	publisher []byte
 	path      string
 	client    hub.Client
+	// producer is whose batches are stored once, if it is one; numbered is what is
+	// known of the one that is being received.
+	producer event.Producer
+	numbered numbered
 	// partitions is how many the hub had when the link was attached.
 	partitions int
 	underWay   int // appends
@@ -62,11 +67,14 @@ type ingest struct {
 // pending is an append that is gathered or under way: its events, and the
 // deliveries that it settles. It is reused; its callback is made once.
 type pending struct {
-	c     *conn
-	l     *inLink
-	p     *hub.Partition
-	b     message.Builder
-	ids   []idRange
+	c   *conn
+	l   *inLink
+	p   *hub.Partition
+	b   message.Builder
+	ids []idRange
+	// producer is whose batch it is, if it is to be stored once.
+	producer event.Producer
+
 	batch *event.Batch
 	bytes int64
 	err   error
@@ -136,6 +144,9 @@ func (l *inLink) detach(e *wire.Error) {
 // transfer takes one frame of a delivery.
 func (l *inLink) transfer(x *wire.Transfer, payload []byte) error {
 	c := l.s.c
+	if l.joining {
+		return c.fault(condIllegalState, l.name(), "A transfer on a link that is not attached yet.")
+	}
 	if !l.active {
 		if !x.DeliveryID.Set {
 			return c.fault(condIllegalState, "", "The first transfer of a delivery has no delivery-id.")
@@ -377,6 +388,7 @@ func (c *conn) submit() {
 // append hands an append to its partition.
 func (c *conn) append(x *pending) {
 	x.batch = x.b.Batch()
+	x.batch.Producer = x.producer
 	x.bytes = int64(x.batch.Size())
 	x.l.events.underWay++
 	c.appending++

@@ -153,7 +153,7 @@ func (s *session) flow(x *wire.Flow) {
 		if x.DeliveryCount.Set && x.LinkCredit.Set {
 			l.count = x.DeliveryCount.Value
 		}
-		if x.Echo {
+		if x.Echo && !l.joining {
 			s.sendFlow(l)
 		}
 	}

@@ -26,7 +26,7 @@ import (
 )
 
 // freeAddress is an address on loopback that nobody has.
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -54,6 +54,10 @@ type Producer struct {
 	Set      bool
 }
 
+// NextSequence is the sequence number that a producer gives the event n events
+// after the one with number s. Numbers wrap, from 2147483647 to 0.
+func NextSequence(s int32, n int) int32 { return int32((int64(s) + int64(n)) & math.MaxInt32) }
+
 // Header is a record's header.
 type Header struct {
 	Encoding Encoding

@@ -35,6 +35,11 @@ const (
 	// Stolen: a receiver lost its partition to one with an epoch, or may not
 	// have it because of one.
 	Stolen
+	// ProducerFenced: a producer's batch has an epoch that another instance of it
+	// has raised since.
+	ProducerFenced
+	// OutOfSequence: a producer's batch does not follow its last one.
+	OutOfSequence
 	// Revoked: the publisher may not send any more.
 	Revoked
 	// Disabled: the entity's status does not allow it.
@@ -64,7 +69,7 @@ func Kinds() []Kind {
 }
 
 var kindNames = [...]string{"", "NotFound", "AlreadyExists", "InvalidArgument", "PartitionOutOfRange", "InvalidPosition", "TooLarge",
-	"Unauthorized", "Forbidden", "QuotaExceeded", "Stolen", "Revoked", "Disabled", "Busy", "StorageFull", "Moved", "Corrupt", "Closed", "Internal"}
+	"Unauthorized", "Forbidden", "QuotaExceeded", "Stolen", "ProducerFenced", "OutOfSequence", "Revoked", "Disabled", "Busy", "StorageFull", "Moved", "Corrupt", "Closed", "Internal"}
 
 // String is the constant's own name.
 func (k Kind) String() string {

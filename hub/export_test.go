@@ -6,6 +6,9 @@ import (
 	"github.com/millrace/millrace/event"
 )
 
+// MaxProducers is how many producers a partition remembers.
+const MaxProducers = maxProducers
+
 // Throughput is a namespace's limiter, for tests.
 type Throughput struct{ t *throughput }
 

@@ -29,6 +29,7 @@ type world struct {
 	now  atomic.Int64
 
 	configured []hub.RulesOf
+	sync       segment.Sync
 
 	store *segment.Store
 	all   *hub.Namespaces
@@ -50,7 +51,7 @@ func (w *world) pass(d time.Duration) { w.now.Add(d.Milliseconds()) }
 func (w *world) open() {
 	w.t.Helper()
 	var err error
-	w.store, err = segment.Open(context.Background(), segment.Options{Disk: w.disk, KV: w.kv, Now: w.clock, JournalBytes: 100_000, SegmentBytes: 20_000, CacheBytes: 1})
+	w.store, err = segment.Open(context.Background(), segment.Options{Disk: w.disk, KV: w.kv, Sync: w.sync, Now: w.clock, JournalBytes: 100_000, SegmentBytes: 20_000, CacheBytes: 1})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -58,6 +58,9 @@ type Namespaces struct {
 	meters   map[*Namespace]*meter
 	rated    time.Duration // when partitions were last rated
 
+	producerIDs               sync.Mutex // guards the ids that can be given
+	nextProducer, endProducer int64
+
 	mu     sync.RWMutex
 	byName map[string]*Namespace // by lower-case name
 }
@@ -232,6 +235,7 @@ func (n *Namespaces) Codec(e event.Encoding) event.Codec { return n.o.Codecs[e] 
 func (n *Namespaces) Close() {
 	n.cancel()
 	n.wg.Wait()
+	n.closeProducers()
 }
 
 // Rule implements auth.Keys.

@@ -35,7 +35,19 @@ type Partition struct {
 	last            byteTotals // at its end; Namespaces.metering guards it
 }
 
-type openLog struct{ store.Log }
+type openLog struct {
+	store.Log
+	producers *producers
+}
+
+// append gives the log an append. A producer's batch waits for what is known of it.
+func (l *openLog) append(a *appending) {
+	if a.b.Producer.Set {
+		l.producers.produce(a)
+		return
+	}
+	l.Append(a.b, a.finished)
+}
 
 // usable tells whether the log is still this node's.
 func (l *openLog) usable() bool {
@@ -73,6 +85,11 @@ type appending struct {
 	done     func(error)
 	bytes    int64
 	finished func(error)
+
+	// Of a producer's batch.
+	of       *producers
+	producer *producer
+	produced func(error)
 }
 
 var appendings sync.Pool
@@ -81,13 +98,13 @@ func newAppending() *appending {
 	a, _ := appendings.Get().(*appending)
 	if a == nil {
 		a = &appending{}
-		a.finished = a.finish
+		a.finished, a.produced = a.finish, a.finishProduced
 	}
 	return a
 }
 
 func (a *appending) finish(err error) {
-	p, b, done := a.p, a.b, a.done
+	p, b := a.p, a.b
 	m := &p.hub.Metrics
 	if err == nil {
 		p.in.Add(a.bytes)
@@ -98,7 +115,20 @@ func (a *appending) finish(err error) {
 		err = fromStore(err, p.Entity())
 		m.Requests[resultOf(err)].Add(1)
 	}
-	*a = appending{finished: a.finished}
+	a.end(err)
+}
+
+// repeated is finish for a producer's batch that was stored before: it is
+// acknowledged like the first.
+func (a *appending) repeated() {
+	a.p.hub.Metrics.Requests[Success].Add(1)
+	a.end(nil)
+}
+
+// end tells who waits for the append how it ended.
+func (a *appending) end(err error) {
+	p, done := a.p, a.done
+	*a = appending{finished: a.finished, produced: a.produced}
 	appendings.Put(a)
 	if f := p.hub.fault.Load(); f != nil && err == nil && f.late(p.hub, done) {
 		return
@@ -111,6 +141,14 @@ func (a *appending) finish(err error) {
 // the hub's status (Disabled) or its namespace's throughput units (Busy). An
 // error is an *Error. b is the partition's until then; afterwards the caller
 // releases it.
+//
+// A batch with a Producer is stored once: one that repeats a recent one of the
+// producer's, in its numbers and (AMQP's) content, is acknowledged with that one's First and
+// Enqueued; one that does not follow the last is refused with OutOfSequence, one
+// of an older instance with ProducerFenced. Batches of one producer may be under
+// way together: when one fails, those that wait behind it fail with its error, and
+// those that come later are out of sequence until it is sent again. Batches of
+// several producers have no order.
 func (p *Partition) Append(b *event.Batch, done func(error)) { p.append(b, nil, done) }
 
 // append is Append by a client of an application group, if that isn't nil.
@@ -123,7 +161,7 @@ func (p *Partition) append(b *event.Batch, by *governed, done func(error)) {
 		return
 	}
 	if l := p.log.Load(); l.usable() {
-		l.Append(b, a.finished)
+		l.append(a)
 		return
 	}
 	p.mu.Lock()
@@ -134,7 +172,7 @@ func (p *Partition) append(b *event.Batch, by *governed, done func(error)) {
 	}
 	if l := p.log.Load(); l.usable() && p.opened == nil {
 		p.mu.Unlock()
-		l.Append(b, a.finished)
+		l.append(a)
 		return
 	}
 	p.waiting = append(p.waiting, a)
@@ -188,7 +226,12 @@ func (p *Partition) openLog(ctx context.Context) (*openLog, error) {
 		}
 		return nil, err
 	}
-	return &openLog{l}, nil
+	ps, err := p.loadProducers(ctx, l)
+	if err != nil {
+		p.hub.ns.all.log.Error("what is known of a partition's producers can't be read", "partition", p.Entity(), "error", err)
+		return nil, err
+	}
+	return &openLog{l, ps}, nil
 }
 
 // open returns the log, opening it if need be.
@@ -240,7 +283,7 @@ func (p *Partition) openHere(ctx context.Context) (store.Log, error) {
 		}
 		p.mu.Unlock()
 		for _, a := range as {
-			l.Append(a.b, a.finished)
+			l.append(a)
 		}
 	}
 }

@@ -34,6 +34,7 @@ func (n *Namespaces) Expire(ctx context.Context) {
 		for _, h := range ns.EventHubs() {
 			s := h.Settings()
 			n.limit(ctx, h, &s)
+			h.saveProducers(ctx, snapshotBytes)
 			keep := s.Retention
 			if keep <= 0 {
 				continue
@@ -79,7 +80,7 @@ func (n *Namespaces) limit(ctx context.Context, h *EventHub, s *Settings) {
 		}
 		b, err := l.Bounds(ctx)
 		if first := sized.Within(each); err == nil && first > b.First {
-			err = l.Trim(ctx, first)
+			err = p.trim(ctx, l, first)
 		}
 		if err != nil && ctx.Err() == nil && l.usable() {
 			n.log.Warn("a partition can't be held to its size; it is tried again", "partition", p.Entity(), "error", err)
@@ -89,7 +90,7 @@ func (n *Namespaces) limit(ctx context.Context, h *EventHub, s *Settings) {
 
 // expire trims one partition and returns when to look at it next.
 func (p *Partition) expire(ctx context.Context, now time.Time, keep time.Duration) (time.Time, error) {
-	l, err := p.open(ctx)
+	l, err := p.openOwn(ctx)
 	if err != nil {
 		return now, err
 	}
@@ -110,7 +111,7 @@ func (p *Partition) expire(ctx context.Context, now time.Time, keep time.Duratio
 		return now, err
 	}
 	if first > b.First {
-		if err := l.Trim(ctx, first); err != nil {
+		if err := p.trim(ctx, l, first); err != nil {
 			return now, err
 		}
 	}

@@ -134,6 +134,7 @@ func (n *Namespaces) deleteLogs(ctx context.Context, id uint64, partitions int) 
 	for p := range partitions {
 		errs = append(errs, n.o.Store.Delete(ctx, store.LogID{Hub: id, Partition: uint32(p)}))
 	}
+	errs = append(errs, n.deleteKeys(ctx, fmt.Sprintf("%s%016x/", producerKeys, id)))
 	return errors.Join(errs...)
 }
 

@@ -51,6 +51,8 @@ var hubCodes = map[hub.Kind]armError{
 	hub.Forbidden:           {status: http.StatusBadRequest, code: "BadRequest"},
 	hub.QuotaExceeded:       {status: http.StatusForbidden, code: "QuotaExceeded"},
 	hub.Stolen:              {status: http.StatusConflict, code: "Conflict"},
+	hub.ProducerFenced:      {status: http.StatusConflict, code: "Conflict"},
+	hub.OutOfSequence:       {status: http.StatusConflict, code: "Conflict"},
 	hub.Revoked:             {status: http.StatusForbidden, code: "AuthorizationFailed"},
 	hub.Disabled:            {status: http.StatusConflict, code: "Conflict"},
 	hub.Busy:                {status: http.StatusServiceUnavailable, code: "ServerBusy"},

@@ -61,6 +61,8 @@ func (b *Builder) Size() int { return b.bytes }
 type Parsed struct {
 	// PartitionKey is the annotation of that name, nil if there is none.
 	PartitionKey []byte
+	// Stamp is what an idempotent producer has written on it.
+	Stamp Stamp
 
 	annotations wire.Items
 	kept        int // keys and values to keep
@@ -108,7 +110,7 @@ func (p *Parsed) Parse(msg []byte) error {
 // reset makes p that of an empty message. The views that it had are left: they
 // are beyond what counts.
 func (p *Parsed) reset() {
-	p.PartitionKey = nil
+	p.PartitionKey, p.Stamp = nil, Stamp{}
 	p.annotations, p.kept, p.keptBytes = wire.Items{}, 0, 0
 	p.n, p.more, p.size = 0, p.more[:0], 0
 }
@@ -133,7 +135,7 @@ func (p *Parsed) annotate(v wire.Value) error {
 		return err
 	}
 	// Of two such sections the last counts, its key too.
-	p.annotations, p.kept, p.keptBytes, p.PartitionKey = it, 0, 0, nil
+	p.annotations, p.kept, p.keptBytes, p.PartitionKey, p.Stamp = it, 0, 0, nil, Stamp{}
 	for it.Len() > 0 {
 		k, val := it.Next(), it.Next()
 		if err := it.Err(); err != nil {
@@ -141,6 +143,7 @@ func (p *Parsed) annotate(v wire.Value) error {
 		}
 		key, _ := k.Text()
 		if dropped(key, val) {
+			p.Stamp.read(key, val)
 			continue
 		}
 		if string(key) == AnnotationPartitionKey {
@@ -176,7 +179,7 @@ func dropped(key []byte, v wire.Value) bool {
 func reserved(key []byte) bool {
 	switch string(key) {
 	case "x-opt-sequence-number", "x-opt-offset", "x-opt-enqueued-time", "x-opt-sequence-number-epoch", AnnotationPublisher,
-		"com.microsoft:producer-sequence-number", "com.microsoft:producer-id", "com.microsoft:producer-epoch":
+		AnnotationProducerID, AnnotationProducerEpoch, AnnotationProducerSequence:
 		return true
 	}
 	return false

@@ -48,6 +48,11 @@ func AppendUlong(b []byte, v uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(b, CodeUlong), v)
 }
 
+// AppendShort adds a short.
+func AppendShort(b []byte, v int16) []byte {
+	return binary.BigEndian.AppendUint16(append(b, CodeShort), uint16(v))
+}
+
 // AppendInt adds an int in its full width, which every client reads.
 func AppendInt(b []byte, v int32) []byte {
 	return binary.BigEndian.AppendUint32(append(b, CodeInt), uint32(v))

@@ -212,7 +212,7 @@ func (s *Store) layOut(l *log, b *event.Batch) {
 			h.Flags |= event.FlagBatchEnd
 		}
 		first = h.Next()
-		producer.Sequence += int32(h.Count)
+		producer.Sequence = event.NextSequence(producer.Sequence, h.Count)
 
 		slab, at := b.Slab(i)
 		off, size := at-event.Headroom, frameSize(len(r.Body))

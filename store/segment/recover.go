@@ -278,11 +278,33 @@ func (s *Store) loadTail(l *log, c checkpoint, at *batchTail) error {
 			return err
 		}
 	}
+	if err := writeAgain(f, known, at.end); err != nil {
+		s.log.Warn("the end of a partition can't be written again: it can be read, and what is appended goes to another file", "partition", l.id.String(), "file", g.name, "error", err)
+		g.syncErr = &syncError{err}
+	}
 	g.f, g.synced = f, known
 	g.end.Store(at.end)
 	l.active = g
 	if known == 0 {
 		l.made = 1
+	}
+	return nil
+}
+
+// writeAgain writes a part of a file over itself. Where a sync failed before this
+// process began, the system has what was written in its cache alone and takes it for
+// being on disk: the next sync would say so, and a loss of power take it back.
+func writeAgain(f File, from, to int64) error {
+	b := make([]byte, min(max(to-from, 0), 1<<20))
+	for from < to {
+		b = b[:min(int64(len(b)), to-from)]
+		if _, err := f.ReadAt(b, from); err != nil {
+			return err
+		}
+		if err := f.WriteAt([][]byte{b}, from); err != nil {
+			return err
+		}
+		from += int64(len(b))
 	}
 	return nil
 }

@@ -181,6 +181,12 @@ func (s *Store) recover(ctx context.Context) error {
 			return err
 		}
 	}
+	// A process before this one may have failed to, and what it made is used again.
+	for _, d := range []string{".", journalDir, "logs"} {
+		if err := s.disk.SyncDir(d); err != nil {
+			return err
+		}
+	}
 	if err := s.kv.View(checkEngine); err != nil {
 		return err
 	}

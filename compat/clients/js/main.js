@@ -4,6 +4,7 @@
 "use strict";
 
 const { Hub, sleep } = require("./hub.js");
+const { runIdempotent } = require("./idempotent.js");
 const { runVictim } = require("./processor.js");
 const { runWithoutTrust } = require("./transport.js");
 
@@ -39,6 +40,7 @@ async function report(name) {
 
 async function main(args) {
   if (args[0] === "victim") return runVictim(args[1]);
+  if (args[0] === "idempotent") return runIdempotent(args[1], Number(args[2]));
   if (args[0] === "without-trust") return runWithoutTrust(args[1]);
   for (const name of args) await report(name);
 }

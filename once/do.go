@@ -1,0 +1,186 @@
+package once
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// DefaultLease is how long a claim lasts if a [Runner] does not say.
+const DefaultLease = 30 * time.Second
+
+// farewell is how long marks and releases may take after the context has ended: a
+// process that is told to stop still marks what it has done.
+const farewell = 5 * time.Second
+
+// Runner processes events over a ledger. Its fields may not change while it is used;
+// it may be used from many goroutines.
+type Runner struct {
+	Ledger Ledger
+
+	// Lease is how long the claim of a call lasts, from before the function is called:
+	// DefaultLease if it is zero. The function's context ends with it. When a claimer
+	// dies, its events wait for so long.
+	Lease time.Duration
+
+	// Wait waits while somebody else claims the next event, as long as the context
+	// lasts, instead of returning a [BusyError].
+	Wait bool
+}
+
+// Do calls fn if the event is not done, and marks it; see [Runner.Do].
+func Do(ctx context.Context, l Ledger, e Event, fn func(ctx context.Context) error) (ran bool, err error) {
+	return Runner{Ledger: l}.Do(ctx, e, fn)
+}
+
+// DoBatch calls fn with those events that are not done, and marks them; see
+// [Runner.DoBatch].
+func DoBatch(ctx context.Context, l Ledger, events []Event, fn func(ctx context.Context, fresh []int) error) (settled int, err error) {
+	return Runner{Ledger: l}.DoBatch(ctx, events, fn)
+}
+
+// Do calls fn if the event is not done, and marks it. It says whether fn was called.
+//
+// An event that is done is no error: fn is not called. If fn fails, its claim is given
+// up at once, and its error returned; the event may be tried again. If somebody else
+// claims the event the error is a [BusyError]. If fn succeeded, it is a [MarkError] or
+// a [LostError] if the mark failed.
+func (r Runner) Do(ctx context.Context, e Event, fn func(ctx context.Context) error) (ran bool, err error) {
+	_, err = r.DoBatch(ctx, []Event{e}, func(ctx context.Context, _ []int) error {
+		ran = true
+		return fn(ctx)
+	})
+	return ran, err
+}
+
+// DoBatch calls fn with the indexes of those events that are not done, and marks them
+// together when it returns nil. It returns how many events from the first on are done,
+// now or before: events[settled-1] is what a checkpoint may be written for. If all are
+// done, fn is not called.
+//
+// Events are processed in order: where somebody else claims one, fn is called for those
+// before it and not for those after, and the error is a [BusyError]. With Wait, fn is
+// called again for the rest. Otherwise as for Do; the batch fails as one.
+func (r Runner) DoBatch(ctx context.Context, events []Event, fn func(ctx context.Context, fresh []int) error) (settled int, err error) {
+	const shortest, longest = 20 * time.Millisecond, time.Second
+	for pause := shortest; settled < len(events); pause = min(2*pause, longest) {
+		n, err := r.round(ctx, events, settled, fn)
+		settled += n
+		if _, busy := errors.AsType[*BusyError](err); err != nil && (!busy || !r.Wait) {
+			return settled, err
+		}
+		if err == nil {
+			continue
+		}
+		if n > 0 {
+			pause = shortest
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return settled, context.Cause(ctx)
+		}
+	}
+	return settled, nil
+}
+
+// round claims the events from an index on, runs what it was given up to the first
+// that is somebody else's, and returns how many it got done.
+func (r Runner) round(ctx context.Context, events []Event, from int, fn func(ctx context.Context, fresh []int) error) (int, error) {
+	lease := r.Lease
+	if lease == 0 {
+		lease = DefaultLease
+	}
+	if lease < time.Millisecond {
+		return 0, fmt.Errorf("once: a lease of %v is too short", lease)
+	}
+	asked, at := distinct(events, from)
+	over := time.Now().Add(lease) // the ledger begins to count later, never earlier
+	claims, err := r.Ledger.Claim(ctx, asked, lease)
+	if err != nil {
+		return 0, fmt.Errorf("once: claim: %w", err)
+	}
+	settled := len(events) - from
+	var held, after []Claim
+	var fresh []int
+	var busy error
+	for i, c := range claims {
+		switch {
+		case c.State == Busy && busy == nil:
+			busy = &BusyError{Event: c.Event, Until: c.Until}
+			settled = at[i] - from
+		case c.State == Claimed && busy == nil:
+			held = append(held, c)
+			fresh = append(fresh, at[i])
+		case c.State == Claimed:
+			after = append(after, c)
+		}
+	}
+	r.release(ctx, after)
+	if len(held) > 0 {
+		if err := r.run(ctx, over, held, fresh, fn); err != nil {
+			return fresh[0] - from, err
+		}
+	}
+	return settled, busy
+}
+
+// distinct returns the events from an index on, without those that are there a second
+// time, and their indexes.
+func distinct(events []Event, from int) (asked []Event, at []int) {
+	asked, at = make([]Event, 0, len(events)-from), make([]int, 0, len(events)-from)
+	type identity struct {
+		stream   Stream
+		sequence int64
+		id       string
+	}
+	seen := make(map[identity]bool, len(events)-from)
+	for i := from; i < len(events); i++ {
+		e := events[i]
+		k := identity{e.Stream, e.Sequence, ""}
+		if e.ID != "" {
+			k.stream.Partition, k.sequence, k.id = "", 0, e.ID
+		}
+		if !seen[k] {
+			seen[k] = true
+			asked, at = append(asked, e), append(at, i)
+		}
+	}
+	return asked, at
+}
+
+// run calls fn with the events that are held, and marks them or gives them up.
+func (r Runner) run(ctx context.Context, over time.Time, held []Claim, fresh []int, fn func(ctx context.Context, fresh []int) error) error {
+	succeeded := false
+	defer func() { // of a panic, too
+		if !succeeded {
+			r.release(ctx, held)
+		}
+	}()
+	leased, cancel := context.WithDeadlineCause(ctx, over, ErrLease)
+	defer cancel()
+	if err := fn(leased, fresh); err != nil {
+		return err
+	}
+	succeeded = true
+	last, stop := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+	defer stop()
+	err := r.Ledger.Mark(last, held)
+	if _, lost := errors.AsType[*LostError](err); err != nil && !lost {
+		return &MarkError{Claims: held, Err: err}
+	}
+	return err
+}
+
+// release gives claims up. If that fails they end with their lease.
+func (r Runner) release(ctx context.Context, claims []Claim) {
+	if len(claims) == 0 {
+		return
+	}
+	last, stop := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+	defer stop()
+	_ = r.Ledger.Release(last, claims)
+}
