@@ -21,6 +21,7 @@ import (
 	"github.com/millrace/millrace/capture"
 	"github.com/millrace/millrace/capture/avro"
 	"github.com/millrace/millrace/capture/parquet"
+	"github.com/millrace/millrace/capture/row"
 	"github.com/millrace/millrace/event"
 	"github.com/millrace/millrace/hub"
 	"github.com/millrace/millrace/internal/sim"
@@ -134,36 +135,21 @@ func (m *memory) read(t testing.TB) []file {
 		data := m.files[key].data
 		m.mu.Unlock()
 		f := file{name: name}
-		if strings.HasSuffix(name, ".parquet") {
-			r, err := parquet.NewReader(bytes.NewReader(data), int64(len(data)))
-			if err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			for {
-				e, err := r.Next()
-				if errors.Is(err, io.EOF) {
-					break
-				}
-				if err != nil {
-					t.Fatalf("%s: %v", name, err)
-				}
-				f.seqs, f.bodies = append(f.seqs, int64(e.Sequence)), append(f.bodies, string(e.Body))
-			}
+		var rows interface{ Next() (*row.Row, error) }
+		var err error
+		if strings.HasSuffix(name, capture.SuffixParquet) {
+			rows, err = parquet.NewReader(bytes.NewReader(data), int64(len(data)))
 		} else {
-			r, err := avro.NewReader(bytes.NewReader(data))
-			if err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			for {
-				e, err := r.Next()
-				if errors.Is(err, io.EOF) {
-					break
-				}
-				if err != nil {
-					t.Fatalf("%s: %v", name, err)
-				}
+			rows, err = avro.NewReader(bytes.NewReader(data))
+		}
+		for err == nil {
+			var e *row.Row
+			if e, err = rows.Next(); err == nil {
 				f.seqs, f.bodies = append(f.seqs, int64(e.Sequence)), append(f.bodies, string(e.Body))
 			}
+		}
+		if !errors.Is(err, io.EOF) {
+			t.Fatalf("%s: %v", name, err)
 		}
 		f.events = len(f.seqs)
 		out = append(out, f)
