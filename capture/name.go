@@ -305,7 +305,8 @@ func (m *matcher) accept() {
 			s.WriteString(m.values[p.token])
 		}
 	}
-	if m.format.expand(n) != s.String()+m.suffix { // the 31st of June
+	// The 31st of June, and names that Expand refuses to make.
+	if made, err := m.format.Expand(n); err != nil || made != s.String()+m.suffix {
 		return
 	}
 	if m.found > 0 && n == m.name {

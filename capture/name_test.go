@@ -200,6 +200,7 @@ func FuzzNameFormat(f *testing.F) {
 	for _, s := range formats {
 		f.Add(s, "ns", "hub", "ns/h/0/2026/01/02/03/04/05.avro")
 	}
+	f.Add(capture.DefaultNameFormat, "n", "h", "00/0\x86\x86/0/0000/01/01/00/00/00.avro")
 	f.Add("{Namespace}{EventHub}{PartitionId}{Year}{Month}{Day}{Hour}{Minute}{Second}{Year}", "n", "1.2", "120260102030405.avro")
 	f.Fuzz(func(t *testing.T, text, namespace, hub, other string) {
 		nf, err := capture.ParseNameFormat(text)
