@@ -27,7 +27,7 @@ var arrows = map[string][]string{
 	},
 	"cmd/millrace": {
 		".", "admin", "auth", "capture", "capture/archive", "capture/azure", "capture/folder", "capture/row",
-		"capture/s3", "once", "once/redisledger", "once/sqlledger",
+		"capture/s3", "once", "once/fileledger", "once/processor", "once/redisledger", "once/sqlledger",
 	},
 	"amqp":                {"hub", "auth", "amqp/message", "amqp/wire", "event"},
 	"kafka":               {"hub", "auth", "amqp/message", "event"},
@@ -52,6 +52,7 @@ var arrows = map[string][]string{
 	"amqp/message":        {"amqp/wire", "event"},
 	"once/fileledger":     {"once"},
 	"once/ledgertest":     {"once"},
+	"once/processor":      {"once"},
 	"once/redisledger":    {"once"},
 	"once/sqlledger":      {"once"},
 	"auth":                {},

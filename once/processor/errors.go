@@ -1,0 +1,119 @@
+package processor
+
+import (
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"runtime/debug"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
+	"github.com/Azure/go-amqp"
+)
+
+// PoisonError is what a handler returns of an event that no attempt can help: it is put
+// aside at once, and the rest of its batch given again. Without DeadLetters it is an
+// error like any other.
+type PoisonError struct {
+	Index int // of the event in the batch
+	Err   error
+}
+
+func (e *PoisonError) Error() string {
+	return fmt.Sprintf("event %d of the batch can't be processed: %v", e.Index, e.Err)
+}
+
+// Unwrap returns why.
+func (e *PoisonError) Unwrap() error { return e.Err }
+
+// Unavailable wraps the error of a handler that is not the events' fault: something that
+// it needs is away. The attempt does not count, so that an outage puts nothing aside.
+func Unavailable(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &unavailableError{err}
+}
+
+type unavailableError struct{ err error }
+
+func (e *unavailableError) Error() string { return e.err.Error() }
+func (e *unavailableError) Unwrap() error { return e.err }
+
+// handlerError is what a handler returned, to be told from what the ledger did.
+type handlerError struct{ err error }
+
+func (e *handlerError) Error() string { return e.err.Error() }
+func (e *handlerError) Unwrap() error { return e.err }
+
+// PanicError is a panic of a handler, as an error.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("the handler panicked: %v", e.Value) }
+
+// guarded calls a handler and makes its panics errors.
+func guarded(fn func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	return fn()
+}
+
+// unavailable tells whether a handler said so.
+func unavailable(err error) bool {
+	_, ok := errors.AsType[*unavailableError](err)
+	return ok
+}
+
+// databaseAway tells whether a handler's transaction failed for a reason that is the
+// database's, and may be gone the next time: connections, resources, a server that is
+// going down, a deadlock.
+func databaseAway(err error) bool {
+	var unreachable *net.OpError
+	if errors.As(err, &unreachable) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) ||
+		errors.Is(err, sql.ErrTxDone) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return true
+	}
+	var state interface{ SQLState() string }
+	if !errors.As(err, &state) || len(state.SQLState()) < 2 {
+		return false
+	}
+	switch state.SQLState()[:2] {
+	case "08", "40", "53", "57", "58": // connection, rollback, resources, intervention, system
+		return true
+	}
+	return false
+}
+
+// final tells whether trying again can't help to share or to open partitions.
+func final(err error) bool {
+	if sdk, ok := errors.AsType[*azeventhubs.Error](err); ok && sdk.Code == azeventhubs.ErrorCodeUnauthorizedAccess {
+		return true
+	}
+	var answer interface{ RPCCode() int } // of $cbs, which knows consumer groups
+	if errors.As(err, &answer) && (answer.RPCCode() == http.StatusNotFound || answer.RPCCode() == http.StatusUnauthorized) {
+		return true
+	}
+	remote, ok := errors.AsType[*amqp.Error](err)
+	return ok && (remote.Condition == amqp.ErrCondNotFound || remote.Condition == amqp.ErrCondUnauthorizedAccess)
+}
+
+// errLost is the cause of the end of a partition that somebody else owns now.
+var errLost = errors.New("processor: another process owns the partition")
+
+// stolen tells whether somebody else reads the partition now.
+func stolen(err error) bool {
+	if errors.Is(err, errLost) {
+		return true
+	}
+	sdk, ok := errors.AsType[*azeventhubs.Error](err)
+	return ok && sdk.Code == azeventhubs.ErrorCodeOwnershipLost
+}
