@@ -2,10 +2,12 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"slices"
@@ -21,22 +23,32 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/millrace/millrace"
+	"github.com/millrace/millrace/once"
+	"github.com/millrace/millrace/once/processor"
 )
 
 // receiveOptions are what the flags of receive say.
 type receiveOptions struct {
-	broker       brokerFlags
-	hub, group   string
-	partition    string
-	from, format string
-	count, batch int
-	maxWait      time.Duration
-	storage      string
-	container    string
-	noCheckpoint bool
-	name         string
-	balance      time.Duration
-	expiry       time.Duration
+	broker          brokerFlags
+	hub, group      string
+	partition       string
+	from, format    string
+	count, batch    int
+	maxWait         time.Duration
+	storage         string
+	container       string
+	noCheckpoint    bool
+	checkpointEvery int
+	name            string
+	balance, expiry time.Duration
+
+	exec       string
+	once       string
+	onceID     string
+	lease      time.Duration
+	timeout    time.Duration
+	attempts   int
+	deadLetter string
 }
 
 func newReceive() *cobra.Command {
@@ -44,16 +56,17 @@ func newReceive() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "receive",
 		Short: "Receive events, with checkpoints, from one partition or shared with other receivers",
-		Long: "Receive events and print them. With --partition, from that partition alone. Without, receivers of the same\n" +
-			"group share the partitions, and take over those of one that is gone. Where each has come to is kept as\n" +
-			"checkpoints in a blob container, and the next start goes on from there: on this machine in the broker's own\n" +
-			"Blob service, and elsewhere where --storage-connection-string says. With --no-checkpoint events are only looked\n" +
-			"at: nothing is kept, and nobody is disturbed.\n\n" +
+		Long: "Receive events and print them, or have a command process them. With --partition, from that partition alone.\n" +
+			"Without, receivers of the same group share the partitions, and take over those of one that is gone. Where each has\n" +
+			"come to is kept as checkpoints in a blob container, and the next start goes on from there: on this machine in the\n" +
+			"broker's own Blob service, and elsewhere where --storage-connection-string says. With --no-checkpoint events are\n" +
+			"only looked at: nothing is kept, and nobody is disturbed.\n\n" +
 			"--format is a Go template over Partition, Sequence, Offset, Enqueued, PartitionKey, MessageID, CorrelationID,\n" +
-			"ContentType, Properties, Body, Base64 and Value, with the function json.",
+			"ContentType, Properties, Body, Base64 and Value, with the function json.\n\n" + execHelp + "\n\n" + onceHelp,
 		Example: "  millrace receive --hub trial --partition 0\n" +
 			"  millrace receive --hub trial --group audit --batch 100 --max-wait 5s -o json\n" +
-			"  millrace receive --no-checkpoint --from -15m --format '{{.Partition}}/{{.Sequence}} {{.Body}}'",
+			"  millrace receive --no-checkpoint --from -15m --format '{{.Partition}}/{{.Sequence}} {{.Body}}'\n" +
+			"  millrace receive --hub orders --batch 500 --max-wait 2s --exec ./load.sh --once redis://localhost:6379",
 		Args: arguments(cobra.NoArgs),
 	}
 	o.broker.add(cmd, false)
@@ -64,40 +77,66 @@ func newReceive() *cobra.Command {
 	f.StringVar(&o.from, "from", "earliest", "`POSITION` where there is no checkpoint: earliest, latest, @OFFSET, #SEQUENCE, -15m, or a time in RFC 3339")
 	f.StringVar(&o.format, "format", "", "Go `TEMPLATE` for a line of output")
 	f.IntVar(&o.count, "count", 0, "stop after this many events")
-	f.IntVar(&o.batch, "batch", 1, "events in a batch, which has one checkpoint")
-	f.DurationVar(&o.maxWait, "max-wait", 0, "how long a batch may wait to be full; 0 for ever")
+	f.IntVar(&o.batch, "batch", 1, "events in a batch")
+	f.DurationVar(&o.maxWait, "max-wait", 0, "how long a batch may wait to be full, from its first event; 0 for ever")
 	f.StringVar(&o.storage, "storage-connection-string", "", "`STRING` of the storage account for checkpoints (default $"+envStorage+", or else the broker's on this machine)")
 	f.StringVar(&o.container, "container", "checkpoints", "blob `CONTAINER` for checkpoints, made if absent")
 	f.BoolVar(&o.noCheckpoint, "no-checkpoint", false, "neither read nor write checkpoints, and share with nobody")
+	f.IntVar(&o.checkpointEvery, "checkpoint-every", 1, "events before another checkpoint is written, after the batch that reaches it or ten seconds")
 	f.StringVar(&o.name, "name", "", "this receiver's own `NAME`, for messages")
 	f.DurationVar(&o.balance, "balance-interval", 5*time.Second, "how often receivers look who has which partition")
 	f.DurationVar(&o.expiry, "ownership-expiry", 15*time.Second, "how long a receiver may be silent before others take its partitions")
+	f.StringVar(&o.exec, "exec", "", "`COMMAND` for the shell that processes each batch")
+	f.StringVar(&o.once, "once", "", "`URL` of a ledger, by which events are processed once: redis://, postgres://, mysql://, sqlite:// or file://")
+	f.StringVar(&o.onceID, "once-id", "", "what the ledger knows an event by, where its producer may have sent it twice: message-id, property:`NAME` or json:NAME (default its partition and sequence number)")
+	f.DurationVar(&o.lease, "lease", once.DefaultLease, "how long the ledger keeps a batch for a receiver that has died")
+	f.DurationVar(&o.timeout, "timeout", 0, "how long the command of --exec may take for a batch; 0 for ever")
+	f.IntVar(&o.attempts, "attempts", processor.DefaultAttempts, "how often an event is given to the command before it goes to the --dead-letter-hub")
+	f.StringVar(&o.deadLetter, "dead-letter-hub", "", "event `HUB` of the same namespace for events that the command fails to process")
 	out := addOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return o.run(cmd, *out) }
 	return cmd
 }
 
-func (o *receiveOptions) check() error {
+func (o *receiveOptions) check(cmd *cobra.Command, out output) error {
 	switch {
-	case o.count < 0, o.batch < 1, o.maxWait < 0:
-		return misused("--count and --max-wait can't be negative, and --batch is 1 at least")
-	case o.batch > 5000:
-		return misused("--batch is 5000 at most")
+	case o.count < 0, o.batch < 1, o.maxWait < 0, o.checkpointEvery < 1:
+		return misused("--count and --max-wait can't be negative, and --batch and --checkpoint-every are 1 at least")
+	case o.batch > processor.MaxBatch:
+		return misused("--batch is %d at most", processor.MaxBatch)
 	case o.maxWait > 0 && o.batch == 1:
 		return misused("--max-wait goes with --batch: a single event is never waited for in company")
 	case o.balance <= 0 || o.expiry <= o.balance:
 		return misused("--ownership-expiry must be longer than --balance-interval, or partitions would be taken from receivers that live")
+	case o.exec != "" && (o.format != "" || out == asJSON):
+		return misused("--exec has the command print what it likes: --format and -o json exclude it")
+	case o.once == "" && (o.onceID != "" || cmd.Flags().Changed("lease")):
+		return misused("--once-id and --lease go with --once")
+	case o.lease < time.Second, o.attempts < 1, o.timeout < 0:
+		return misused("--lease is a second at least, --attempts is 1, and --timeout can't be negative")
+	}
+	for _, name := range []string{"timeout", "attempts", "dead-letter-hub"} {
+		if o.exec == "" && cmd.Flags().Changed(name) {
+			return misused("--%s goes with --exec", name)
+		}
+	}
+	if o.deadLetter == "" && cmd.Flags().Changed("attempts") {
+		return misused("--attempts goes with --dead-letter-hub: without one, an event is tried until it succeeds")
 	}
 	return nil
 }
 
 func (o *receiveOptions) run(cmd *cobra.Command, out output) error {
-	if err := o.check(); err != nil {
+	if err := o.check(cmd, out); err != nil {
 		return err
 	}
 	from, err := parsePosition(o.from, time.Now())
 	if err != nil {
 		return &usageError{err}
+	}
+	id, err := parseOnceID(o.onceID)
+	if err != nil {
+		return err
 	}
 	print, err := newPrinter(out, o.format)
 	if err != nil {
@@ -113,6 +152,11 @@ func (o *receiveOptions) run(cmd *cobra.Command, out output) error {
 	}
 	ctx, cancel := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
+	ledger, err := openLedger(ctx, o.once)
+	if err != nil {
+		return err
+	}
+	defer ledger.close()
 	if err := t.reach(ctx); err != nil {
 		return err
 	}
@@ -125,30 +169,24 @@ func (o *receiveOptions) run(cmd *cobra.Command, out output) error {
 		defer cancel()
 		client.Close(bye) //nolint:errcheck // there is nothing left to lose
 	}()
-	r := &receiver{receiveOptions: o, target: t, client: client, hub: hub, from: from, print: print, w: bufio.NewWriter(cmd.OutOrStdout()), errs: cmd.ErrOrStderr(), stop: cancel}
+	r := &receiver{
+		receiveOptions: o, target: t, client: client, hub: hub, from: from, id: id, ledger: ledger.Ledger,
+		print: print, w: bufio.NewWriter(cmd.OutOrStdout()), errs: cmd.ErrOrStderr(), stop: cancel,
+	}
 	if err := r.open(ctx); err != nil {
 		return err
 	}
-	switch {
-	case o.partition != "":
-		err = r.pinned(ctx, o.partition)
-	case r.store == nil:
-		err = r.all(ctx)
-	default:
-		err = r.balanced(ctx)
-	}
-	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
-		return nil // Ctrl-C, or --count is reached
-	}
-	return err
+	return r.receive(ctx)
 }
 
-// receiver prints the events of an event hub.
+// receiver prints the events of an event hub, or has them processed.
 type receiver struct {
 	*receiveOptions
 	target     *target
 	client     *azeventhubs.ConsumerClient
 	store      *checkpoints.BlobStore // nil without checkpoints
+	ledger     once.Ledger            // nil without --once
+	id         func(*azeventhubs.ReceivedEventData) string
 	hub        string
 	namespace  string // as checkpoints name it
 	partitions []string
@@ -156,10 +194,10 @@ type receiver struct {
 	errs       io.Writer
 	stop       context.CancelFunc // of everything
 
-	mu      sync.Mutex // guards what follows, and the order of the output
-	print   printer
-	w       *bufio.Writer
-	printed int
+	mu    sync.Mutex // guards what follows, and the order of the output
+	print printer
+	w     *bufio.Writer
+	err   error // of the output
 }
 
 // open asks for the hub and the checkpoints' container, so that whatever is
@@ -206,69 +244,71 @@ func (r *receiver) openStore(ctx context.Context) error {
 	return err
 }
 
-// note says something beside the events.
-func (r *receiver) note(format string, args ...any) { fmt.Fprintf(r.errs, format+"\n", args...) }
-
-// partitionReader is what the SDK's two kinds of partition clients share.
-type partitionReader interface {
-	ReceiveEvents(ctx context.Context, count int, o *azeventhubs.ReceiveEventsOptions) ([]*azeventhubs.ReceivedEventData, error)
-}
-
-// drain prints a partition's events, batch after batch, and has each batch's
-// last one checkpointed after it is printed. It returns when ctx ends or
-// receiving fails, and what was the last event.
-func (r *receiver) drain(ctx context.Context, partition string, from partitionReader, checkpoint func(context.Context, *azeventhubs.ReceivedEventData) error) (last *azeventhubs.ReceivedEventData, err error) {
-	for {
-		wait, cancel := ctx, context.CancelFunc(func() {})
-		if r.maxWait > 0 {
-			wait, cancel = context.WithTimeout(ctx, r.maxWait)
-		}
-		events, err := from.ReceiveEvents(wait, r.batch, nil)
-		cancel()
-		if len(events) > 0 {
-			done, perr := r.emit(partition, events)
-			if done != nil {
-				last = done
-				if cerr := checkpoint(context.WithoutCancel(ctx), done); cerr != nil {
-					return last, fmt.Errorf("the checkpoint of partition %s can't be written: %w", partition, explain(cerr))
-				}
-			}
-			if perr != nil {
-				return last, &outputError{perr}
-			}
-		}
-		switch {
-		case ctx.Err() != nil:
-			return last, ctx.Err()
-		case err != nil && !errors.Is(err, context.DeadlineExceeded):
-			return last, err
-		}
+// receive processes events until ctx ends or --count is reached.
+func (r *receiver) receive(ctx context.Context) error {
+	o := processor.Options{
+		Namespace: r.namespace, Group: r.group, Ledger: r.ledger, Lease: r.lease, ID: r.id,
+		Start: azeventhubs.StartPositions{Default: r.from},
+		Batch: r.batch, MaxWait: cmp.Or(r.maxWait, -1), Timeout: r.timeout, Attempts: r.attempts, Limit: r.count,
+		CheckpointEvents: r.checkpointEvery,
+		Balance:          r.balance, Expiry: r.expiry, Greedy: true,
+		Handle: r.emit,
+		Logger: slog.New(&noteHandler{to: r.errs}),
 	}
-}
-
-// outputError says that events can't be printed, which no retry helps against.
-type outputError struct{ error }
-
-// Unwrap returns the cause.
-func (e *outputError) Unwrap() error { return e.error }
-
-// emit prints a batch, or what of it is still wanted, and returns the last event
-// that was.
-func (r *receiver) emit(partition string, events []*azeventhubs.ReceivedEventData) (last *azeventhubs.ReceivedEventData, err error) {
+	if r.exec != "" {
+		o.Handle = r.execute
+	}
+	var store azeventhubs.CheckpointStore
+	switch {
+	case r.store != nil:
+		store = r.store
+	case r.partition == "":
+		o.Partitions = r.partitions
+	}
+	if r.partition != "" {
+		o.Partitions = []string{r.partition}
+	}
+	if r.deadLetter != "" {
+		letters, err := r.target.producer(r.deadLetter)
+		if err != nil {
+			return err
+		}
+		defer func() {
+			bye, cancel := closing()
+			defer cancel()
+			letters.Close(bye) //nolint:errcheck // what was sent is acknowledged
+		}()
+		if _, err := letters.GetEventHubProperties(ctx, nil); err != nil {
+			return fmt.Errorf("the dead-letter hub %s can't be used: %w", r.deadLetter, explain(err))
+		}
+		o.DeadLetters = processor.Hub(letters)
+	}
+	p, err := processor.New(r.client, store, o)
+	if err != nil {
+		return err
+	}
+	if err := p.Run(ctx); err != nil {
+		return explain(err)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, e := range events {
-		if r.count > 0 && r.printed == r.count {
+	return r.err // Ctrl-C, --count is reached, or this
+}
+
+// emit prints a batch. What can't be printed ends everything, since no retry helps.
+func (r *receiver) emit(ctx context.Context, b processor.Batch) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err != nil {
+		return r.err
+	}
+	for _, e := range b.Events {
+		if r.err = r.print(r.w, readEvent(b.Partition, e)); r.err != nil {
 			break
 		}
-		if err := r.print(r.w, readEvent(partition, e)); err != nil {
-			return last, errors.Join(err, r.w.Flush())
-		}
-		r.printed++
-		last = e
 	}
-	if r.count > 0 && r.printed == r.count {
+	if r.err = errors.Join(r.err, r.w.Flush()); r.err != nil {
 		r.stop()
 	}
-	return last, r.w.Flush()
+	return r.err
 }

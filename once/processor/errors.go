@@ -18,11 +18,16 @@ import (
 // aside at once, and the rest of its batch given again. Without DeadLetters it is an
 // error like any other.
 type PoisonError struct {
-	Index int // of the event in the batch
+	// Index is the event's in the batch. A negative one says that the batch has such an
+	// event, and not which: then its events are given again one by one.
+	Index int
 	Err   error
 }
 
 func (e *PoisonError) Error() string {
+	if e.Index < 0 {
+		return fmt.Sprintf("an event can't be processed: %v", e.Err)
+	}
 	return fmt.Sprintf("event %d of the batch can't be processed: %v", e.Index, e.Err)
 }
 
@@ -93,8 +98,23 @@ func databaseAway(err error) bool {
 	return false
 }
 
+// fatalError is one that ends everything.
+type fatalError struct{ err error }
+
+func (e *fatalError) Error() string { return e.err.Error() }
+func (e *fatalError) Unwrap() error { return e.err }
+
+// disconnected tells whether the hub may be back in a moment.
+func disconnected(err error) bool {
+	sdk, ok := errors.AsType[*azeventhubs.Error](err)
+	return ok && sdk.Code == azeventhubs.ErrorCodeConnectionLost
+}
+
 // final tells whether trying again can't help to share or to open partitions.
 func final(err error) bool {
+	if _, fatal := errors.AsType[*fatalError](err); fatal {
+		return true
+	}
 	if sdk, ok := errors.AsType[*azeventhubs.Error](err); ok && sdk.Code == azeventhubs.ErrorCodeUnauthorizedAccess {
 		return true
 	}

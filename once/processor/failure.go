@@ -63,6 +63,9 @@ func (r *reader) tryAgain(ctx context.Context, w *work, n int, err error) error 
 	switch {
 	case w.dead != nil && w.dead.permanent:
 		return nil // it is put aside, and the rest tried again
+	case w.alone && n > 1:
+		w.attempts = 0 // one of them is poison
+		return nil
 	case r.p.o.DeadLetters == nil || w.attempts < r.p.o.Attempts:
 		return r.p.pause(ctx, w.attempts-1)
 	case n > 1:

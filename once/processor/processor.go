@@ -313,16 +313,25 @@ func (p *Processor) pinned(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// read opens a partition where it is to be resumed, and processes it.
+// read opens a partition where it is to be resumed, and processes it. Somebody else who
+// takes the partition, and what is wrong at the first try, end everything; later only the
+// hub and the checkpoint store can be away, which is waited out.
 func (p *Processor) read(ctx context.Context, id string) error {
 	start, err := p.resume(ctx, id)
 	if err != nil {
+		if !p.opened.Load() {
+			return &fatalError{err}
+		}
 		return err
 	}
 	c, err := p.client.NewPartitionClient(id, &azeventhubs.PartitionClientOptions{StartPosition: start, Prefetch: p.prefetch()})
 	if err != nil {
-		return err
+		return &fatalError{err}
 	}
 	defer p.close(c)
-	return p.reader(id, c).run(ctx)
+	p.opened.Store(true)
+	if err = p.reader(id, c).run(ctx); !disconnected(err) {
+		return &fatalError{err}
+	}
+	return err
 }

@@ -111,7 +111,7 @@ func (p *Processor) resume(ctx context.Context, partition string) (azeventhubs.S
 		switch {
 		case c.PartitionID != partition:
 		case c.Offset != nil:
-			p.log.Info("going on after a checkpoint", "partition", partition, "offset", *c.Offset)
+			p.log.Info("going on after the checkpoint", "partition", partition, "offset", *c.Offset)
 			return azeventhubs.StartPosition{Offset: c.Offset}, nil
 		case c.SequenceNumber != nil:
 			p.log.Info("going on after what is done", "partition", partition, "sequence", *c.SequenceNumber)

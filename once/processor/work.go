@@ -224,8 +224,14 @@ func (r *reader) handle(ctx context.Context, tx *sql.Tx, w *work, fresh []int) e
 		return r.p.o.Handle(ctx, b)
 	})
 	poison, ok := errors.AsType[*PoisonError](err)
-	if ok && poison.Index >= 0 && poison.Index < len(fresh) && r.p.o.DeadLetters != nil {
+	switch {
+	case !ok || r.p.o.DeadLetters == nil || poison.Index >= len(fresh):
+	case poison.Index >= 0:
 		w.dead = &dead{at: fresh[poison.Index], attempts: w.attempts + 1, err: poison.Err, permanent: true}
+	case len(fresh) == 1:
+		w.dead = &dead{at: fresh[0], attempts: w.attempts + 1, err: poison.Err, permanent: true}
+	default:
+		w.alone = true
 	}
 	return err
 }

@@ -427,6 +427,25 @@ func TestPoisonNamed(t *testing.T) {
 	})
 }
 
+// TestPoisonSomewhere: a handler that does not know which event it is has the batch tried
+// one by one at once.
+func TestPoisonSomewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		b := newBench(t, Options{Batch: 4, Handle: func(_ context.Context, batch Batch) error {
+			if calls++; slices.ContainsFunc(batch.Events, isNumber(2)) {
+				return &PoisonError{Index: -1, Err: errors.New("rotten")}
+			}
+			return nil
+		}}, numbers(0, 4)...)
+		b.run(time.Minute)
+		b.want(0, 1, 3)
+		if d := b.drawer.letters; len(d) != 1 || d[0].Event.SequenceNumber != 2 || !d[0].Permanent || calls != 5 {
+			t.Errorf("put aside %+v after %d calls", d, calls)
+		}
+	})
+}
+
 // TestPoisonWithNowhereToGo: without dead letters the partition waits at the event, and
 // nothing behind it is marked.
 func TestPoisonWithNowhereToGo(t *testing.T) {
