@@ -6,33 +6,25 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2/checkpoints"
-	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/bloberror"
-	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
 	"github.com/spf13/cobra"
-
-	"github.com/millrace/millrace"
 )
 
 // receiveOptions are what the flags of receive say.
 type receiveOptions struct {
 	broker       brokerFlags
+	storage      storageFlags
 	hub, group   string
 	partition    string
 	from, format string
 	count, batch int
 	maxWait      time.Duration
-	storage      string
-	container    string
 	noCheckpoint bool
 	name         string
 	balance      time.Duration
@@ -66,8 +58,7 @@ func newReceive() *cobra.Command {
 	f.IntVar(&o.count, "count", 0, "stop after this many events")
 	f.IntVar(&o.batch, "batch", 1, "events in a batch, which has one checkpoint")
 	f.DurationVar(&o.maxWait, "max-wait", 0, "how long a batch may wait to be full; 0 for ever")
-	f.StringVar(&o.storage, "storage-connection-string", "", "`STRING` of the storage account for checkpoints (default $"+envStorage+", or else the broker's on this machine)")
-	f.StringVar(&o.container, "container", "checkpoints", "blob `CONTAINER` for checkpoints, made if absent")
+	o.storage.add(cmd)
 	f.BoolVar(&o.noCheckpoint, "no-checkpoint", false, "neither read nor write checkpoints, and share with nobody")
 	f.StringVar(&o.name, "name", "", "this receiver's own `NAME`, for messages")
 	f.DurationVar(&o.balance, "balance-interval", 5*time.Second, "how often receivers look who has which partition")
@@ -95,7 +86,7 @@ func (o *receiveOptions) run(cmd *cobra.Command, out output) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	from, err := parsePosition(o.from, time.Now())
+	from, err := parsePosition("from", o.from, time.Now())
 	if err != nil {
 		return &usageError{err}
 	}
@@ -103,28 +94,17 @@ func (o *receiveOptions) run(cmd *cobra.Command, out output) error {
 	if err != nil {
 		return err
 	}
-	t, err := o.broker.target()
-	if err != nil {
-		return err
-	}
-	hub, err := t.hub(o.hub)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := interruptible(cmd)
 	defer cancel()
-	if err := t.reach(ctx); err != nil {
+	t, hub, err := o.broker.openHub(ctx, o.hub)
+	if err != nil {
 		return err
 	}
 	client, err := t.consumer(hub, o.group, o.name)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		bye, cancel := closing()
-		defer cancel()
-		client.Close(bye) //nolint:errcheck // there is nothing left to lose
-	}()
+	defer goodbye(client)
 	r := &receiver{receiveOptions: o, target: t, client: client, hub: hub, from: from, print: print, w: bufio.NewWriter(cmd.OutOrStdout()), errs: cmd.ErrOrStderr(), stop: cancel}
 	if err := r.open(ctx); err != nil {
 		return err
@@ -173,34 +153,21 @@ func (r *receiver) open(ctx context.Context) error {
 	if r.partition != "" && !slices.Contains(r.partitions, r.partition) {
 		return misused("the event hub %s has no partition %q; it has %s", r.hub, r.partition, strings.Join(r.partitions, ", "))
 	}
-	parsed, err := azeventhubs.ParseConnectionString(r.target.text)
-	if err != nil {
-		return err
-	}
-	r.namespace = parsed.FullyQualifiedNamespace
 	if r.noCheckpoint {
 		return nil
 	}
-	return r.openStore(ctx)
-}
-
-func (r *receiver) openStore(ctx context.Context) error {
-	cs := r.storage
-	if cs == "" {
-		cs = os.Getenv(envStorage)
+	if r.namespace, err = r.target.namespace(); err != nil {
+		return err
 	}
-	if cs == "" && r.target.local() {
-		cs = millrace.DevStorageConnectionString()
+	c, err := r.storage.open(r.target)
+	if errors.Is(err, errNoStorage) {
+		return misused("%w, or only look with --no-checkpoint", err)
 	}
-	if cs == "" {
-		return misused("there is nowhere to keep checkpoints: give --storage-connection-string, or only look with --no-checkpoint")
-	}
-	c, err := container.NewClientFromConnectionString(cs, r.container, nil)
 	if err != nil {
-		return fmt.Errorf("--storage-connection-string: %w", err)
+		return err
 	}
-	if _, err := c.Create(ctx, nil); err != nil && !bloberror.HasCode(err, bloberror.ContainerAlreadyExists) {
-		return fmt.Errorf("the container %s can't be used for checkpoints: %w", r.container, explain(err))
+	if err := r.storage.create(ctx, c); err != nil {
+		return err
 	}
 	r.store, err = checkpoints.NewBlobStore(c, nil)
 	return err

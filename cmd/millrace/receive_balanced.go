@@ -108,9 +108,7 @@ func (r *receiver) own(ctx context.Context, c *azeventhubs.ProcessorPartitionCli
 	_, err := r.drain(ctx, id, c, func(ctx context.Context, e *azeventhubs.ReceivedEventData) error {
 		return c.UpdateCheckpoint(ctx, e, nil)
 	})
-	bye, cancel := closing()
-	defer cancel()
-	c.Close(bye) //nolint:errcheck // what was printed is checkpointed
+	goodbye(c)
 	var e *azeventhubs.Error
 	switch {
 	case ctx.Err() != nil:

@@ -58,11 +58,7 @@ func (r *receiver) readOnce(ctx context.Context, partition string, start azevent
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		bye, cancel := closing()
-		defer cancel()
-		c.Close(bye) //nolint:errcheck // what was printed is checkpointed
-	}()
+	defer goodbye(c)
 	return r.drain(ctx, partition, c, checkpoint)
 }
 
