@@ -4,10 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -87,7 +85,7 @@ func (o *benchOptions) run(cmd *cobra.Command, out output) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	ctx, cancel := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := interruptible(cmd)
 	defer cancel()
 	if o.broker.connectionString == "" && os.Getenv(envConnectionString) == "" {
 		p, err := startBroker(ctx, o.sync)

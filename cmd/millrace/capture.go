@@ -41,7 +41,7 @@ func (f *selectFlags) add(cmd *cobra.Command) {
 
 // query is what the flags ask for.
 func (f *selectFlags) query(now time.Time) (q archive.Query, err error) {
-	p, err := parsePosition(f.from, now)
+	p, err := parsePosition("from", f.from, now)
 	switch {
 	case err != nil:
 		return q, &usageError{err}
@@ -55,7 +55,7 @@ func (f *selectFlags) query(now time.Time) (q archive.Query, err error) {
 	if f.until == "" {
 		return q, nil
 	}
-	if p, err = parsePosition(f.until, now); err != nil || p.EnqueuedTime == nil {
+	if p, err = parsePosition("until", f.until, now); err != nil || p.EnqueuedTime == nil {
 		return q, misused("--until %q is not -DURATION (as in -15m), or a time such as %s", f.until, now.UTC().Format(time.RFC3339))
 	}
 	q.Until = *p.EnqueuedTime

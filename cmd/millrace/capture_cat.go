@@ -4,9 +4,6 @@ import (
 	"bufio"
 	"encoding/base64"
 	"errors"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -56,7 +53,7 @@ func (o *catOptions) run(cmd *cobra.Command, locations []string, out output) err
 	if err != nil {
 		return err
 	}
-	ctx, cancel := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := interruptible(cmd)
 	defer cancel()
 	files, _, err := o.list(ctx, locations)
 	if err != nil {

@@ -8,8 +8,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
@@ -109,6 +111,13 @@ func (t *target) hub(flag string) (string, error) {
 	return t.cs.EntityPath, nil
 }
 
+// namespace is the namespace's name as the SDK has it, and so checkpoints: the
+// endpoint's host, with the port if there is one.
+func (t *target) namespace() (string, error) {
+	p, err := azeventhubs.ParseConnectionString(t.text)
+	return p.FullyQualifiedNamespace, err
+}
+
 // forSDK is the hub's name as the SDK wants it: not twice.
 func (t *target) forSDK(hub string) string {
 	if t.cs.EntityPath != "" {
@@ -159,6 +168,17 @@ func (t *target) consumer(hub, group, name string) (*azeventhubs.ConsumerClient,
 	})
 }
 
+// inspector is a consumer that only looks events up. It gives up early: where others
+// read with an owner level it is refused for as long as they do, which the SDK takes
+// for a lost connection.
+func (t *target) inspector(hub, group string) (*azeventhubs.ConsumerClient, error) {
+	once := retries
+	once.MaxRetries = 1
+	return azeventhubs.NewConsumerClientFromConnectionString(t.text, t.forSDK(hub), group, &azeventhubs.ConsumerClientOptions{
+		ApplicationID: applicationID, TLSConfig: t.tls, RetryOptions: once,
+	})
+}
+
 // admin returns a client of the management interface.
 func (t *target) admin() (*admin.Client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
@@ -169,7 +189,32 @@ func (t *target) admin() (*admin.Client, error) {
 	return admin.NewClient(t.url, t.cs, &http.Client{Timeout: 30 * time.Second, Transport: transport})
 }
 
+// openHub finds out which broker and which of its event hubs the flags mean, and
+// knocks.
+func (f *brokerFlags) openHub(ctx context.Context, flag string) (t *target, hub string, err error) {
+	if t, err = f.target(); err != nil {
+		return nil, "", err
+	}
+	if hub, err = t.hub(flag); err != nil {
+		return nil, "", err
+	}
+	return t, hub, t.reach(ctx)
+}
+
+// interruptible is the command's context, which Ctrl-C ends too.
+func interruptible(cmd *cobra.Command) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+}
+
 // closing bounds the goodbye to a broker that may be gone.
 func closing() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), 5*time.Second)
+}
+
+// goodbye closes one of the SDK's clients. What was sent is acknowledged by then, or
+// has failed, and what was received is printed: there is nothing left to lose.
+func goodbye(c interface{ Close(context.Context) error }) {
+	bye, cancel := closing()
+	defer cancel()
+	c.Close(bye) //nolint:errcheck // see above
 }

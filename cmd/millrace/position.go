@@ -9,10 +9,11 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
 )
 
-// parsePosition reads where to start: earliest, latest, @OFFSET, #SEQUENCE (both
-// mean that event itself), -DURATION before now, or a moment in RFC 3339.
-func parsePosition(s string, now time.Time) (azeventhubs.StartPosition, error) {
-	bad := fmt.Errorf("--from %q is not one of earliest, latest, @OFFSET, #SEQUENCE, -DURATION (as in -15m), or a time such as %s", s, now.UTC().Format(time.RFC3339))
+// parsePosition reads where to start, as a flag has it: earliest, latest, @OFFSET,
+// #SEQUENCE (both mean that event itself), -DURATION before now, or a moment in RFC
+// 3339.
+func parsePosition(flag, s string, now time.Time) (azeventhubs.StartPosition, error) {
+	bad := fmt.Errorf("--%s %q is not one of earliest, latest, @OFFSET, #SEQUENCE, -DURATION (as in -15m), or a time such as %s", flag, s, now.UTC().Format(time.RFC3339))
 	p := azeventhubs.StartPosition{Inclusive: true}
 	yes := true
 	switch {

@@ -8,21 +8,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
-	"os/signal"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2/checkpoints"
-	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/bloberror"
-	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
 	"github.com/spf13/cobra"
 
-	"github.com/millrace/millrace"
 	"github.com/millrace/millrace/once"
 	"github.com/millrace/millrace/once/processor"
 )
@@ -30,13 +24,12 @@ import (
 // receiveOptions are what the flags of receive say.
 type receiveOptions struct {
 	broker          brokerFlags
+	storage         storageFlags
 	hub, group      string
 	partition       string
 	from, format    string
 	count, batch    int
 	maxWait         time.Duration
-	storage         string
-	container       string
 	noCheckpoint    bool
 	checkpointEvery int
 	name            string
@@ -79,8 +72,7 @@ func newReceive() *cobra.Command {
 	f.IntVar(&o.count, "count", 0, "stop after this many events")
 	f.IntVar(&o.batch, "batch", 1, "events in a batch")
 	f.DurationVar(&o.maxWait, "max-wait", 0, "how long a batch may wait to be full, from its first event; 0 for ever")
-	f.StringVar(&o.storage, "storage-connection-string", "", "`STRING` of the storage account for checkpoints (default $"+envStorage+", or else the broker's on this machine)")
-	f.StringVar(&o.container, "container", "checkpoints", "blob `CONTAINER` for checkpoints, made if absent")
+	o.storage.add(cmd)
 	f.BoolVar(&o.noCheckpoint, "no-checkpoint", false, "neither read nor write checkpoints, and share with nobody")
 	f.IntVar(&o.checkpointEvery, "checkpoint-every", 1, "events before another checkpoint is written, after the batch that reaches it or ten seconds")
 	f.StringVar(&o.name, "name", "", "this receiver's own `NAME`, for messages")
@@ -130,7 +122,7 @@ func (o *receiveOptions) run(cmd *cobra.Command, out output) error {
 	if err := o.check(cmd, out); err != nil {
 		return err
 	}
-	from, err := parsePosition(o.from, time.Now())
+	from, err := parsePosition("from", o.from, time.Now())
 	if err != nil {
 		return &usageError{err}
 	}
@@ -142,33 +134,22 @@ func (o *receiveOptions) run(cmd *cobra.Command, out output) error {
 	if err != nil {
 		return err
 	}
-	t, err := o.broker.target()
-	if err != nil {
-		return err
-	}
-	hub, err := t.hub(o.hub)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := interruptible(cmd)
 	defer cancel()
 	ledger, err := openLedger(ctx, o.once)
 	if err != nil {
 		return err
 	}
 	defer ledger.close()
-	if err := t.reach(ctx); err != nil {
+	t, hub, err := o.broker.openHub(ctx, o.hub)
+	if err != nil {
 		return err
 	}
 	client, err := t.consumer(hub, o.group, o.name)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		bye, cancel := closing()
-		defer cancel()
-		client.Close(bye) //nolint:errcheck // there is nothing left to lose
-	}()
+	defer goodbye(client)
 	r := &receiver{
 		receiveOptions: o, target: t, client: client, hub: hub, from: from, id: id, ledger: ledger.Ledger,
 		print: print, w: bufio.NewWriter(cmd.OutOrStdout()), errs: cmd.ErrOrStderr(), stop: cancel,
@@ -211,34 +192,21 @@ func (r *receiver) open(ctx context.Context) error {
 	if r.partition != "" && !slices.Contains(r.partitions, r.partition) {
 		return misused("the event hub %s has no partition %q; it has %s", r.hub, r.partition, strings.Join(r.partitions, ", "))
 	}
-	parsed, err := azeventhubs.ParseConnectionString(r.target.text)
-	if err != nil {
-		return err
-	}
-	r.namespace = parsed.FullyQualifiedNamespace
 	if r.noCheckpoint {
 		return nil
 	}
-	return r.openStore(ctx)
-}
-
-func (r *receiver) openStore(ctx context.Context) error {
-	cs := r.storage
-	if cs == "" {
-		cs = os.Getenv(envStorage)
+	if r.namespace, err = r.target.namespace(); err != nil {
+		return err
 	}
-	if cs == "" && r.target.local() {
-		cs = millrace.DevStorageConnectionString()
+	c, err := r.storage.open(r.target)
+	if errors.Is(err, errNoStorage) {
+		return misused("%w, or only look with --no-checkpoint", err)
 	}
-	if cs == "" {
-		return misused("there is nowhere to keep checkpoints: give --storage-connection-string, or only look with --no-checkpoint")
-	}
-	c, err := container.NewClientFromConnectionString(cs, r.container, nil)
 	if err != nil {
-		return fmt.Errorf("--storage-connection-string: %w", err)
+		return err
 	}
-	if _, err := c.Create(ctx, nil); err != nil && !bloberror.HasCode(err, bloberror.ContainerAlreadyExists) {
-		return fmt.Errorf("the container %s can't be used for checkpoints: %w", r.container, explain(err))
+	if err := r.storage.create(ctx, c); err != nil {
+		return err
 	}
 	r.store, err = checkpoints.NewBlobStore(c, nil)
 	return err
@@ -273,11 +241,7 @@ func (r *receiver) receive(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		defer func() {
-			bye, cancel := closing()
-			defer cancel()
-			letters.Close(bye) //nolint:errcheck // what was sent is acknowledged
-		}()
+		defer goodbye(letters)
 		if _, err := letters.GetEventHubProperties(ctx, nil); err != nil {
 			return fmt.Errorf("the dead-letter hub %s can't be used: %w", r.deadLetter, explain(err))
 		}

@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
@@ -89,17 +86,10 @@ func (o *sendOptions) run(cmd *cobra.Command, out output) error {
 	if err := o.check(cmd.InOrStdin()); err != nil {
 		return err
 	}
-	t, err := o.broker.target()
-	if err != nil {
-		return err
-	}
-	hub, err := t.hub(o.hub)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := interruptible(cmd)
 	defer cancel()
-	if err := t.reach(ctx); err != nil {
+	t, hub, err := o.broker.openHub(ctx, o.hub)
+	if err != nil {
 		return err
 	}
 	client, err := t.producer(hub)
@@ -107,11 +97,7 @@ func (o *sendOptions) run(cmd *cobra.Command, out output) error {
 		return err
 	}
 	s := &sender{sendOptions: o, client: client, started: time.Now(), summary: sendSummary{Hub: hub, Partitions: map[string]int{}}}
-	defer func() {
-		bye, cancel := closing()
-		defer cancel()
-		client.Close(bye) //nolint:errcheck // everything is acknowledged, or has failed already
-	}()
+	defer goodbye(client)
 	if err := s.open(ctx); err != nil {
 		return err
 	}

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"runtime/debug"
 	"slices"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -64,7 +62,7 @@ func limitMemory() {
 
 func serve(cmd *cobra.Command, _ []string) error {
 	limitMemory()
-	ctx, cancel := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := interruptible(cmd)
 	defer cancel()
 	o, err := millrace.Load(millrace.Sources{Flags: givenFlags(cmd), Stderr: cmd.ErrOrStderr()})
 	if err != nil {

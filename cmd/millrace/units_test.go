@@ -34,13 +34,13 @@ func TestParsePosition(t *testing.T) {
 		"-15m":                 {EnqueuedTime: new(now.Add(-15 * time.Minute)), Inclusive: true},
 		"2026-03-01T00:00:00Z": {EnqueuedTime: new(time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)), Inclusive: true},
 	} {
-		p, err := parsePosition(in, now)
+		p, err := parsePosition("from", in, now)
 		if d := cmp.Diff(want, p); d != "" || err != nil {
 			t.Errorf("%s: %v %s", in, err, d)
 		}
 	}
 	for _, bad := range []string{"", "Earliest", "@", "@a b", "@x'", "#", "#-1", "#x", "-", "-x", "--5m", "15m", "yesterday", "2026-03-01"} {
-		if p, err := parsePosition(bad, now); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q", bad)) {
+		if p, err := parsePosition("from", bad, now); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q", bad)) {
 			t.Errorf("%q is taken for %+v, %v", bad, p, err)
 		}
 	}
