@@ -10,19 +10,32 @@ import (
 // DefaultLease is how long a claim lasts if a [Runner] does not say.
 const DefaultLease = 30 * time.Second
 
-// farewell is how long marks and releases may take after the context has ended: a
-// process that is told to stop still marks what it has done.
+// DefaultTimeout is how long a function may run if a [Runner] does not say.
+const DefaultTimeout = 5 * time.Minute
+
+// farewell is how long a mark or a release may take, also after the context has ended:
+// a process that is told to stop still marks what it has done.
 const farewell = 5 * time.Second
+
+// Between tries there are pauses, each twice as long as the last.
+const shortest, longest = 20 * time.Millisecond, time.Second
 
 // Runner processes events over a ledger. Its fields may not change while it is used;
 // it may be used from many goroutines.
 type Runner struct {
 	Ledger Ledger
 
-	// Lease is how long the claim of a call lasts, from before the function is called:
-	// DefaultLease if it is zero. The function's context ends with it. When a claimer
-	// dies, its events wait for so long.
+	// Lease is how long a claim lasts: DefaultLease if it is zero. While the function
+	// runs, its claims are extended at every third of it. The function's context ends,
+	// with the cause ErrLease, when they are lost, or over since the ledger could not
+	// be reached in time. When a claimer dies, its events wait for so long.
 	Lease time.Duration
+
+	// Timeout is how long the function of a call may run: if it is zero DefaultTimeout,
+	// or the lease if that is longer; negative for no limit. Then its context ends with
+	// the cause ErrTimeout, and its claims are not extended any more: one that hangs
+	// holds its events for another lease at most.
+	Timeout time.Duration
 
 	// Wait waits while somebody else claims the next event, as long as the context
 	// lasts, instead of returning a [BusyError].
@@ -43,9 +56,11 @@ func DoBatch(ctx context.Context, l Ledger, events []Event, fn func(ctx context.
 // Do calls fn if the event is not done, and marks it. It says whether fn was called.
 //
 // An event that is done is no error: fn is not called. If fn fails, its claim is given
-// up at once, and its error returned; the event may be tried again. If somebody else
+// up at once, and its error returned; the event may be tried again. If its context had
+// ended by then for [ErrLease] or [ErrTimeout], the error is that, too. If somebody else
 // claims the event the error is a [BusyError]. If fn succeeded, it is a [MarkError] or
-// a [LostError] if the mark failed.
+// a [LostError] if the mark failed; a ledger that can't be reached is tried again until
+// the lease is over.
 func (r Runner) Do(ctx context.Context, e Event, fn func(ctx context.Context) error) (ran bool, err error) {
 	_, err = r.DoBatch(ctx, []Event{e}, func(ctx context.Context, _ []int) error {
 		ran = true
@@ -63,7 +78,6 @@ func (r Runner) Do(ctx context.Context, e Event, fn func(ctx context.Context) er
 // before it and not for those after, and the error is a [BusyError]. With Wait, fn is
 // called again for the rest. Otherwise as for Do; the batch fails as one.
 func (r Runner) DoBatch(ctx context.Context, events []Event, fn func(ctx context.Context, fresh []int) error) (settled int, err error) {
-	const shortest, longest = 20 * time.Millisecond, time.Second
 	for pause := shortest; settled < len(events); pause = min(2*pause, longest) {
 		n, err := r.round(ctx, events, settled, fn)
 		settled += n
@@ -76,29 +90,50 @@ func (r Runner) DoBatch(ctx context.Context, events []Event, fn func(ctx context
 		if n > 0 {
 			pause = shortest
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !sleep(ctx, pause) {
 			return settled, context.Cause(ctx)
 		}
 	}
 	return settled, nil
 }
 
+// sleep says false if the context ends before a time has passed.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// lease is how long a claim lasts.
+func (r Runner) lease() time.Duration {
+	if r.Lease == 0 {
+		return DefaultLease
+	}
+	return r.Lease
+}
+
+// timeout is how long a function may run, or no limit if it is negative.
+func (r Runner) timeout() time.Duration {
+	if r.Timeout == 0 {
+		return max(DefaultTimeout, r.lease())
+	}
+	return r.Timeout
+}
+
 // round claims the events from an index on, runs what it was given up to the first
 // that is somebody else's, and returns how many it got done.
 func (r Runner) round(ctx context.Context, events []Event, from int, fn func(ctx context.Context, fresh []int) error) (int, error) {
-	lease := r.Lease
-	if lease == 0 {
-		lease = DefaultLease
-	}
+	lease := r.lease()
 	if lease < time.Millisecond {
 		return 0, fmt.Errorf("once: a lease of %v is too short", lease)
 	}
 	asked, at := distinct(events, from)
-	over := time.Now().Add(lease) // the ledger begins to count later, never earlier
+	ends := time.Now().Add(lease) // the ledger begins to count later, never earlier
 	claims, err := r.Ledger.Claim(ctx, asked, lease)
 	if err != nil {
 		return 0, fmt.Errorf("once: claim: %w", err)
@@ -121,7 +156,7 @@ func (r Runner) round(ctx context.Context, events []Event, from int, fn func(ctx
 	}
 	r.release(ctx, after)
 	if len(held) > 0 {
-		if err := r.run(ctx, over, held, fresh, fn); err != nil {
+		if err := r.run(ctx, ends, held, fresh, fn); err != nil {
 			return fresh[0] - from, err
 		}
 	}
@@ -153,26 +188,59 @@ func distinct(events []Event, from int) (asked []Event, at []int) {
 }
 
 // run calls fn with the events that are held, and marks them or gives them up.
-func (r Runner) run(ctx context.Context, over time.Time, held []Claim, fresh []int, fn func(ctx context.Context, fresh []int) error) error {
+func (r Runner) run(ctx context.Context, ends time.Time, held []Claim, fresh []int, fn func(ctx context.Context, fresh []int) error) error {
 	succeeded := false
 	defer func() { // of a panic, too
 		if !succeeded {
 			r.release(ctx, held)
 		}
 	}()
-	leased, cancel := context.WithDeadlineCause(ctx, over, ErrLease)
-	defer cancel()
-	if err := fn(leased, fresh); err != nil {
+	if !time.Now().Before(ends) {
+		return fmt.Errorf("%w: the ledger has taken as long to answer", ErrLease)
+	}
+	limited, stop, until := ctx, context.CancelFunc(func() {}), time.Time{}
+	if timeout := r.timeout(); timeout >= 0 {
+		until = time.Now().Add(timeout)
+		limited, stop = context.WithDeadlineCause(ctx, until, ErrTimeout)
+	}
+	defer stop()
+	leased, end := context.WithCancelCause(limited)
+	defer end(nil)
+	err := func() error {
+		kept := r.renew(ctx, held, ends, until, end)
+		defer func() { held, ends = kept.stop() }()
+		return fn(leased, fresh)
+	}()
+	if err != nil {
+		if cause := context.Cause(leased); errors.Is(cause, ErrLease) || errors.Is(cause, ErrTimeout) {
+			return fmt.Errorf("%w: %w", cause, err)
+		}
 		return err
 	}
 	succeeded = true
-	last, stop := context.WithTimeout(context.WithoutCancel(ctx), farewell)
-	defer stop()
-	err := r.Ledger.Mark(last, held)
-	if _, lost := errors.AsType[*LostError](err); err != nil && !lost {
-		return &MarkError{Claims: held, Err: err}
+	return r.mark(ctx, ends, held)
+}
+
+// mark marks claims. A ledger that can't be reached is tried again while they hold, since
+// nobody else can tell that their events are done; once the context has ended, it is not.
+func (r Runner) mark(ctx context.Context, ends time.Time, held []Claim) error {
+	for pause := shortest; ; pause = min(2*pause, longest) {
+		last, stop := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+		err := r.Ledger.Mark(last, held)
+		stop()
+		if err == nil || isLost(err) {
+			return err
+		}
+		if errors.Is(err, ErrInvalid) || ctx.Err() != nil || !time.Now().Add(pause).Before(ends) {
+			return &MarkError{Claims: held, Err: err}
+		}
+		sleep(ctx, pause) // when it ends meanwhile, this is the last try
 	}
-	return err
+}
+
+func isLost(err error) bool {
+	_, lost := errors.AsType[*LostError](err)
+	return lost
 }
 
 // release gives claims up. If that fails they end with their lease.

@@ -128,30 +128,6 @@ func TestWait(t *testing.T) {
 	})
 }
 
-// TestLeaseOver has a function that is too slow: its context ends, and if it goes on
-// although somebody else has the event by then, it is told.
-func TestLeaseOver(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := once.NewMemory(time.Hour)
-		e := events(0)[0]
-		slow := once.Runner{Ledger: l, Lease: time.Second}
-		ran, err := slow.Do(t.Context(), e, func(ctx context.Context) error {
-			<-ctx.Done()
-			if !errors.Is(context.Cause(ctx), once.ErrLease) {
-				t.Error(context.Cause(ctx))
-			}
-			time.Sleep(time.Second)
-			if ran, err := once.Do(t.Context(), l, e, func(context.Context) error { return nil }); !ran || err != nil {
-				t.Error(ran, err)
-			}
-			return nil
-		})
-		if lost, ok := errors.AsType[*once.LostError](err); !ran || !ok || lost.Claims[0].Event != e {
-			t.Fatal(ran, err)
-		}
-	})
-}
-
 // unmarking is a ledger that can't be reached to mark.
 type unmarking struct{ once.Ledger }
 
@@ -160,19 +136,21 @@ var errUnreachable = errors.New("unreachable")
 func (unmarking) Mark(context.Context, []once.Claim) error { return errUnreachable }
 
 func TestMaybeDone(t *testing.T) {
-	l := once.NewMemory(time.Hour)
-	e := events(0)[0]
-	ran, err := once.Do(t.Context(), unmarking{l}, e, func(context.Context) error { return nil })
-	maybe, ok := errors.AsType[*once.MarkError](err)
-	if !ran || !ok || !errors.Is(err, errUnreachable) {
-		t.Fatal(ran, err)
-	}
-	if err := l.Mark(t.Context(), maybe.Claims); err != nil {
-		t.Fatal(err)
-	}
-	if ran, err := once.Do(t.Context(), l, e, nil); ran || err != nil {
-		t.Fatal(ran, err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		l := once.NewMemory(time.Hour)
+		e := events(0)[0]
+		ran, err := once.Do(t.Context(), unmarking{l}, e, func(context.Context) error { return nil })
+		maybe, ok := errors.AsType[*once.MarkError](err)
+		if !ran || !ok || !errors.Is(err, errUnreachable) {
+			t.Fatal(ran, err)
+		}
+		if err := l.Mark(t.Context(), maybe.Claims); err != nil {
+			t.Fatal(err)
+		}
+		if ran, err := once.Do(t.Context(), l, e, nil); ran || err != nil {
+			t.Fatal(ran, err)
+		}
+	})
 }
 
 // TestStopped has a process told to stop while it works: what it did is marked.

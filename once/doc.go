@@ -17,12 +17,13 @@
 // # What is promised
 //
 // With [Do] and [DoBatch] an event is claimed, processed, and marked. While a claim
-// holds, nobody else is given the event; when it is marked, nobody ever is. A claimer
-// that dies holds it until its lease is over, then another may have it: nothing is
-// lost. What no two systems without a common transaction can close is the gap between
+// holds, nobody else is given the event; when it is marked, nobody ever is. It is
+// extended while the function runs. A claimer that dies holds it until its lease is
+// over, then another may have it: nothing is lost. What no two systems without a common transaction can close is the gap between
 // the effect and the mark. Who dies there, or can't reach the ledger any more
 // ([MarkError]), leaves an event that may be processed a second time; so does a
-// function that goes on after its lease is over ([LostError]).
+// function that goes on after its context has ended for [ErrLease] or [ErrTimeout], and
+// its lease is over ([LostError]).
 //
 // The cure is to keep the mark where the effect is: package sqlledger has both in one
 // transaction of yours, which is exactly once, whatever dies.

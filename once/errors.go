@@ -7,8 +7,12 @@ import (
 )
 
 // ErrLease is the cause with which the context of a function ends when its lease is
-// over: from then on somebody else may have the event.
+// over, since it could not be extended: from then on somebody else may have the event.
 var ErrLease = errors.New("once: the lease of the claim is over")
+
+// ErrTimeout is the cause with which the context of a function ends that has run for as
+// long as a [Runner] lets it.
+var ErrTimeout = errors.New("once: the function has run for longer than its time-out")
 
 // BusyError says that somebody else claims an event. It is not done: who goes on with
 // the next ones must not write a checkpoint beyond it.
@@ -37,14 +41,14 @@ func (e *MarkError) Error() string {
 // Unwrap returns why.
 func (e *MarkError) Unwrap() error { return e.Err }
 
-// LostError says that claims were over when they were to be marked, and somebody else
-// had become the claimer: what was done for these events may have been done twice.
+// LostError says that claims were over when they were to be marked or extended, and
+// somebody else had become the claimer: what was done for these events may be done twice.
 type LostError struct {
 	Claims []Claim
 }
 
 func (e *LostError) Error() string {
-	return fmt.Sprintf("once: the claim was over, and somebody else's, before the mark: %s", several(e.Claims))
+	return fmt.Sprintf("once: the claim was over, and is somebody else's: %s", several(e.Claims))
 }
 
 func several(claims []Claim) string {

@@ -26,6 +26,13 @@ type Ledger interface {
 	// by whom: it is lost if the lease is over.
 	Mark(ctx context.Context, claims []Claim) error
 
+	// Extend has claims last for the lease from now on, whether it was over or not, and
+	// answers with them in their order, with their new Until. Those that Mark would find
+	// lost are in a [LostError]; they are answered as they were, and the others extended.
+	// One that is marked already stays so. One that the ledger knows nothing of is taken
+	// again, so a claim is not to be extended once it is released.
+	Extend(ctx context.Context, claims []Claim, lease time.Duration) ([]Claim, error)
+
 	// Release gives claims up that are not marked. It is no error if one is held by
 	// somebody else by now.
 	Release(ctx context.Context, claims []Claim) error

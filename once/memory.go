@@ -173,20 +173,23 @@ func (p *page) follow() {
 	}
 }
 
+// whose says whether a claim is lost, and whether nothing is left to be done for it.
+func (p *page) whose(c Claim, now time.Time) (lost, done bool) {
+	if c.Event.ID == "" && c.Event.Sequence <= p.settled {
+		return c.Until.Before(now), true
+	}
+	x, ok := p.get(c.Event)
+	return ok && x.token != c.Token, x.done
+}
+
 // Mark implements [Ledger].
 func (m *Memory) Mark(ctx context.Context, claims []Claim) error {
 	var lost []Claim
 	err := m.each(ctx, claims, func(p *page, now time.Time, c Claim) {
-		if c.Event.ID == "" && c.Event.Sequence <= p.settled {
-			if c.Until.Before(now) {
-				lost = append(lost, c)
-			}
-			return
-		}
-		switch x, ok := p.get(c.Event); {
-		case ok && x.token != c.Token:
+		switch isLost, done := p.whose(c, now); {
+		case isLost:
 			lost = append(lost, c)
-		case !ok || !x.done:
+		case !done:
 			p.mark(c.Event, entry{token: c.Token, done: true, until: now.Add(m.keepIDs), gap: c.Event.Gap})
 		}
 	})
@@ -194,6 +197,33 @@ func (m *Memory) Mark(ctx context.Context, claims []Claim) error {
 		return &LostError{Claims: lost}
 	}
 	return err
+}
+
+// Extend implements [Ledger].
+func (m *Memory) Extend(ctx context.Context, claims []Claim, lease time.Duration) ([]Claim, error) {
+	if lease < time.Millisecond {
+		return nil, errShortLease
+	}
+	extended := make([]Claim, 0, len(claims))
+	var lost []Claim
+	err := m.each(ctx, claims, func(p *page, now time.Time, c Claim) {
+		if isLost, done := p.whose(c, now); isLost {
+			lost = append(lost, c)
+		} else {
+			c.Until = now.Add(lease.Truncate(time.Millisecond))
+			if !done {
+				p.put(c.Event, entry{token: c.Token, until: c.Until})
+			}
+		}
+		extended = append(extended, c)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(lost) > 0 {
+		return extended, &LostError{Claims: lost}
+	}
+	return extended, nil
 }
 
 // Release implements [Ledger].

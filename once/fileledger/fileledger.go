@@ -16,6 +16,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -24,6 +25,9 @@ import (
 )
 
 const defaultKeepIDs = 7 * 24 * time.Hour
+
+// errShortLease refuses a lease of less than a millisecond.
+var errShortLease = errors.New("fileledger: a lease is a millisecond at least")
 
 // Options says how a ledger is kept. The zero value is usable.
 type Options struct {
@@ -126,7 +130,7 @@ func (l *Ledger) Claim(ctx context.Context, events []once.Event, lease time.Dura
 		return nil, err
 	}
 	if lease < time.Millisecond {
-		return nil, errors.New("fileledger: a lease is a millisecond at least")
+		return nil, errShortLease
 	}
 	claims := make([]once.Claim, len(events))
 	err = l.update(ctx, func(tx *bbolt.Tx) error {
@@ -183,6 +187,43 @@ func (l *Ledger) Mark(ctx context.Context, claims []once.Claim) error {
 		return &once.LostError{Claims: lost}
 	}
 	return err
+}
+
+// Extend implements [once.Ledger], all or nothing but for what is lost.
+func (l *Ledger) Extend(ctx context.Context, claims []once.Claim, lease time.Duration) ([]once.Claim, error) {
+	books, err := booksOf(claims)
+	if err != nil {
+		return nil, err
+	}
+	if lease < time.Millisecond {
+		return nil, errShortLease
+	}
+	var extended, lost []once.Claim
+	err = l.update(ctx, func(tx *bbolt.Tx) error {
+		extended, lost = slices.Clone(claims), nil
+		return each(tx, books, l.now(), func(p *page, at []int) error {
+			for _, i := range at {
+				until := p.now + lease.Milliseconds()
+				held, err := p.extend(claims[i], until)
+				if err != nil {
+					return err
+				}
+				if held {
+					extended[i].Until = time.UnixMilli(until)
+				} else {
+					lost = append(lost, claims[i])
+				}
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(lost) > 0 {
+		return extended, &once.LostError{Claims: lost}
+	}
+	return extended, nil
 }
 
 // Release implements [once.Ledger].

@@ -216,21 +216,32 @@ func (p *page) claim(e once.Event, until int64) (once.Claim, error) {
 	return once.Claim{Event: e, State: once.Claimed, Token: p.token, Until: time.UnixMilli(until)}, err
 }
 
-// finish marks a claim, if nobody else has become the claimer.
-func (p *page) finish(c once.Claim, keep int64) (held bool, err error) {
+// whose says whether nobody else has become the claimer, and whether nothing is left to
+// be done for the event.
+func (p *page) whose(c once.Claim) (held, done bool, err error) {
 	if p.isSettled(c.Event) {
-		return c.Until.UnixMilli() >= p.now, nil
+		return c.Until.UnixMilli() >= p.now, true, nil
 	}
 	x, ok, err := p.get(keyOf(c.Event))
-	switch {
-	case err != nil:
-		return false, err
-	case ok && x.token != c.Token:
-		return false, nil
-	case ok && x.done:
-		return true, nil
+	return err == nil && (!ok || x.token == c.Token), x.done, err
+}
+
+// finish marks a claim, if it is held.
+func (p *page) finish(c once.Claim, keep int64) (held bool, err error) {
+	held, done, err := p.whose(c)
+	if err != nil || !held || done {
+		return held, err
 	}
 	return true, p.mark(c.Event, entry{done: true, token: c.Token, until: keep, gap: c.Event.Gap})
+}
+
+// extend has a claim last until a time, if it is held.
+func (p *page) extend(c once.Claim, until int64) (held bool, err error) {
+	held, done, err := p.whose(c)
+	if err != nil || !held || done {
+		return held, err
+	}
+	return true, p.put(keyOf(c.Event), entry{token: c.Token, until: until})
 }
 
 // mark marks an event that is not settled.

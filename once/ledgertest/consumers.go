@@ -35,6 +35,7 @@ func testConsumers(t *testing.T, f *fixture) {
 		t.Repeat(map[string]func(*rapid.T){
 			"receive":    func(*rapid.T) { w.receive(pick()) },
 			"finish":     func(*rapid.T) { w.finish(pick()) },
+			"extend":     func(*rapid.T) { w.extend(pick()) },
 			"fail":       func(*rapid.T) { w.fail(pick()) },
 			"checkpoint": func(*rapid.T) { w.check(pick()) },
 			"open again": func(*rapid.T) { *pick() = *w.open() },
@@ -163,6 +164,31 @@ func (w *world) finish(c *consumer) {
 		w.gone(h)
 	}
 	c.settled[n] = true
+}
+
+// extend has a consumer extend a claim, which it gives up if it is lost.
+func (w *world) extend(c *consumer) {
+	h, ok := w.take(c)
+	if !ok {
+		return
+	}
+	n := h.Event.Sequence
+	now, held := w.holder[n]
+	extended, err := w.f.Extend(w.f.T.Context(), []once.Claim{h}, lease)
+	if _, lost := errors.AsType[*once.LostError](err); lost {
+		if held && now.token == h.Token && now.until > w.elapsed {
+			w.t.Fatalf("the claim of %d was lost, and held", n)
+		}
+		return
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if held && now.token != h.Token && now.until > w.elapsed {
+		w.t.Fatalf("%d was extended for one, and is another's", n)
+	}
+	w.holder[n] = holding{h.Token, w.elapsed + lease}
+	c.held = append(c.held, extended[0])
 }
 
 func (w *world) fail(c *consumer) {

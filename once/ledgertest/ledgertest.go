@@ -49,6 +49,10 @@ func Run(t *testing.T, e Engine) {
 		{"ExpiredClaimIsFenced", testFenced},
 		{"ExpiredButNobodyElses", testExpiredAlone},
 		{"MarkTwice", testMarkTwice},
+		{"Extend", testExtend},
+		{"ExtendAfterItIsOver", testExtendOver},
+		{"ExtendLost", testExtendLost},
+		{"ExtendDone", testExtendDone},
 		{"OutOfOrder", testOutOfOrder},
 		{"Gaps", testGaps},
 		{"GapOverAbandoned", testGapOverAbandoned},
@@ -335,14 +339,21 @@ func testRefused(t *testing.T, f *fixture) {
 		if err := f.Mark(t.Context(), []once.Claim{{Event: e}}); !errors.Is(err, once.ErrInvalid) {
 			t.Errorf("marking %+v gave %v", e, err)
 		}
+		if _, err := f.Extend(t.Context(), []once.Claim{{Event: e}}, long); !errors.Is(err, once.ErrInvalid) {
+			t.Errorf("extending %+v gave %v", e, err)
+		}
 	}
 	if _, err := f.Claim(t.Context(), []once.Event{number(0)}, time.Microsecond); err == nil {
 		t.Error("a lease of a microsecond was taken")
+	}
+	if _, err := f.Extend(t.Context(), nil, time.Microsecond); err == nil {
+		t.Error("a claim was extended by a microsecond")
 	}
 	if c := f.claim(long); len(c) != 0 {
 		t.Error("no events gave", c)
 	}
 	f.mark()
+	f.extend(long)
 	f.status(once.Status{Settled: -1})
 	f.mark(f.is(once.Claimed, number(once.MaxSequence))...)
 	f.is(once.Done, number(once.MaxSequence))
@@ -357,6 +368,9 @@ func testCancelled(t *testing.T, f *fixture) {
 	c := f.is(once.Claimed, number(0))
 	if err := f.Mark(ctx, c); !errors.Is(err, context.Canceled) {
 		t.Errorf("marking gave %v", err)
+	}
+	if _, err := f.Extend(ctx, c, long); !errors.Is(err, context.Canceled) {
+		t.Errorf("extending gave %v", err)
 	}
 	f.mark(c...)
 }

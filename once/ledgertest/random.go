@@ -30,6 +30,12 @@ func testModel(t *testing.T, f *fixture) {
 				f.pass(later)
 				now = now.Add(later)
 			},
+			"extend": func(t *rapid.T) { m.extend(t, long) },
+			"extend and vanish": func(t *rapid.T) {
+				m.extend(t, short)
+				f.pass(later)
+				now = now.Add(later)
+			},
 			"mark":    m.mark,
 			"release": m.release,
 			"settle":  m.settle,
@@ -80,13 +86,39 @@ func (p *pair) claim(t *rapid.T, lease time.Duration) {
 
 // some draws claims that were given, which stay, to be used again.
 func (p *pair) some(t *rapid.T) (real, model []once.Claim) {
-	if len(p.held) == 0 {
-		t.Skip("nothing is held")
-	}
-	for _, i := range rapid.SliceOfNDistinct(rapid.IntRange(0, len(p.held)-1), 1, 4, rapid.ID[int]).Draw(t, "claims") {
+	for _, i := range p.draw(t) {
 		real, model = append(real, p.held[i][0]), append(model, p.held[i][1])
 	}
 	return real, model
+}
+
+func (p *pair) draw(t *rapid.T) []int {
+	if len(p.held) == 0 {
+		t.Skip("nothing is held")
+	}
+	return rapid.SliceOfNDistinct(rapid.IntRange(0, len(p.held)-1), 1, 4, rapid.ID[int]).Draw(t, "claims")
+}
+
+// extend extends claims, of ids by a long lease alone: when a ledger forgets an id whose
+// claim is over is its own affair.
+func (p *pair) extend(t *rapid.T, lease time.Duration) {
+	at := p.draw(t)
+	var real, model []once.Claim
+	for _, i := range at {
+		if lease != long && p.held[i][0].Event.ID != "" {
+			t.Skip("an id")
+		}
+		real, model = append(real, p.held[i][0]), append(model, p.held[i][1])
+	}
+	real, err := p.real.Extend(p.ctx.Context(), real, lease)
+	got := lostOf(t, err)
+	model, err = p.model.Extend(p.ctx.Context(), model, lease)
+	if want := lostOf(t, err); !slices.Equal(got, want) {
+		t.Fatalf("lost are %v, want %v", got, want)
+	}
+	for n, i := range at {
+		p.held[i] = [2]once.Claim{real[n], model[n]}
+	}
 }
 
 func (p *pair) mark(t *rapid.T) {

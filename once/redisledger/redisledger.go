@@ -28,6 +28,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -41,6 +42,9 @@ const (
 	defaultPrefix  = "once:"
 	defaultKeepIDs = 7 * 24 * time.Hour
 )
+
+// errShortLease refuses a lease of less than a millisecond.
+var errShortLease = errors.New("redisledger: a lease is a millisecond at least")
 
 // Options says how a ledger is kept. The zero value is usable.
 type Options struct {
@@ -117,7 +121,7 @@ func (l *Ledger) Claim(ctx context.Context, events []once.Event, lease time.Dura
 		return nil, err
 	}
 	if lease < time.Millisecond {
-		return nil, errors.New("redisledger: a lease is a millisecond at least")
+		return nil, errShortLease
 	}
 	claims := make([]once.Claim, len(events))
 	for _, b := range books {
@@ -195,16 +199,68 @@ func (l *Ledger) Mark(ctx context.Context, claims []once.Claim) error {
 			return err
 		}
 		list, _ := answer.([]any)
-		for _, at := range list {
-			if n, ok := at.(int64); ok && n >= 0 && n < int64(len(b.Events)) {
-				lost = append(lost, claims[b.Events[n]])
-			}
+		for _, i := range places(b, list) {
+			lost = append(lost, claims[i])
 		}
 	}
 	if len(lost) > 0 {
 		return &once.LostError{Claims: lost}
 	}
 	return nil
+}
+
+// Extend implements [once.Ledger]. The claims of each book are extended in one step.
+func (l *Ledger) Extend(ctx context.Context, claims []once.Claim, lease time.Duration) ([]once.Claim, error) {
+	books, err := booksOf(claims)
+	if err != nil {
+		return nil, err
+	}
+	if lease < time.Millisecond {
+		return nil, errShortLease
+	}
+	extended := slices.Clone(claims)
+	var lost []once.Claim
+	for _, b := range books {
+		args := []any{kind(b), lease.Milliseconds()}
+		for _, i := range b.Events {
+			c := claims[i]
+			args = append(args, name(c.Event), c.Token, max(c.Until.UnixMilli(), 0))
+		}
+		answer, err := l.run(ctx, extend, b.Name, args...)
+		if err != nil {
+			return nil, err
+		}
+		list, _ := answer.([]any)
+		if len(list) == 0 {
+			return nil, errors.New("redisledger: an empty answer")
+		}
+		text, _ := list[0].(string)
+		ms, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("redisledger: the answer %q", text)
+		}
+		for _, i := range b.Events {
+			extended[i].Until = time.UnixMilli(ms)
+		}
+		for _, i := range places(b, list[1:]) {
+			extended[i] = claims[i]
+			lost = append(lost, claims[i])
+		}
+	}
+	if len(lost) > 0 {
+		return extended, &once.LostError{Claims: lost}
+	}
+	return extended, nil
+}
+
+// places reads what a script answers of claims that are lost: their indexes.
+func places(b once.Book, list []any) (at []int) {
+	for _, place := range list {
+		if n, ok := place.(int64); ok && n >= 0 && n < int64(len(b.Events)) {
+			at = append(at, b.Events[n])
+		}
+	}
+	return at
 }
 
 // Release implements [once.Ledger].

@@ -53,6 +53,13 @@ local function drop(from, through)
   end
 end
 
+-- whose says whether a claim is lost, and whether nothing is left to be done for it.
+local function whose(k, token, till)
+  if not ids and tonumber(k) <= settled then return till < now, true end
+  local x = get(k)
+  return x and x.token ~= token, x and x.done
+end
+
 local function mark(k, token, till, gap)
   if ids then return put(k, token, true, till, 0) end
   local n = tonumber(k)
@@ -114,19 +121,33 @@ local keep = now + tonumber(ARGV[2])
 local lost = {}
 for i = 3, #ARGV, 4 do
   local k, gap, token, till = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2], tonumber(ARGV[i + 3])
-  if not ids and tonumber(k) <= settled then
-    if till < now then lost[#lost + 1] = (i - 3) / 4 end
-  else
-    local x = get(k)
-    if x and x.token ~= token then
-      lost[#lost + 1] = (i - 3) / 4
-    elseif not x or not x.done then
-      mark(k, token, keep, gap)
-    end
+  local gone, done = whose(k, token, till)
+  if gone then
+    lost[#lost + 1] = (i - 3) / 4
+  elseif not done then
+    mark(k, token, keep, gap)
   end
 end
 follow()
 return lost
+`)
+
+// extend has claims last for a lease, and answers until when, and then the places of
+// those that are lost. ARGV: kind, lease, then key, token and until of each claim.
+var extend = redis.NewScript(shared + `
+local longer = now + tonumber(ARGV[2])
+local answer = {str(longer)}
+for i = 3, #ARGV, 3 do
+  local k, token, till = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+  local gone, done = whose(k, token, till)
+  if gone then
+    answer[#answer + 1] = (i - 3) / 3
+  elseif not done then
+    put(k, token, false, longer, 0)
+  end
+end
+follow()
+return answer
 `)
 
 // release gives claims up. ARGV: kind, then key and token of each claim.

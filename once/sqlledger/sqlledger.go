@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -34,6 +35,9 @@ const (
 	defaultPrefix  = "once_"
 	defaultKeepIDs = 7 * 24 * time.Hour
 )
+
+// errShortLease refuses a lease of less than a millisecond.
+var errShortLease = errors.New("sqlledger: a lease is a millisecond at least")
 
 // Options says how a ledger is kept. The zero value is usable.
 type Options struct {
@@ -185,7 +189,7 @@ func (l *Ledger) each(ctx context.Context, tx *sql.Tx, events []once.Event, fn f
 // Claim implements [once.Ledger], all or nothing.
 func (l *Ledger) Claim(ctx context.Context, events []once.Event, lease time.Duration) ([]once.Claim, error) {
 	if lease < time.Millisecond {
-		return nil, errors.New("sqlledger: a lease is a millisecond at least")
+		return nil, errShortLease
 	}
 	if len(events) == 0 {
 		return nil, ctx.Err()
@@ -233,6 +237,35 @@ func (l *Ledger) Mark(ctx context.Context, claims []once.Claim) error {
 	if err != nil {
 		return err
 	}
+	return lostOf(claims, isLost)
+}
+
+// Extend implements [once.Ledger], all or nothing but for what is lost.
+func (l *Ledger) Extend(ctx context.Context, claims []once.Claim, lease time.Duration) ([]once.Claim, error) {
+	if lease < time.Millisecond {
+		return nil, errShortLease
+	}
+	isLost := make([]bool, len(claims)) // by the last try, as these
+	extended := slices.Clone(claims)
+	err := l.withClaims(ctx, claims, func(p *page, at []int) error {
+		for _, i := range at {
+			until := p.now + lease.Milliseconds()
+			if isLost[i] = p.extend(claims[i], until); !isLost[i] {
+				extended[i].Until = time.UnixMilli(until)
+			} else {
+				extended[i] = claims[i]
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return extended, lostOf(claims, isLost)
+}
+
+// lostOf is the error of a call that has found claims lost, or nil.
+func lostOf(claims []once.Claim, isLost []bool) error {
 	var lost []once.Claim
 	for i, c := range claims {
 		if isLost[i] {
@@ -245,20 +278,31 @@ func (l *Ledger) Mark(ctx context.Context, claims []once.Claim) error {
 	return nil
 }
 
+// whose says whether a claim is lost, and whether nothing is left to be done for it.
+func (p *page) whose(c once.Claim) (lost, done bool) {
+	if p.isSettled(c.Event) {
+		return c.Until.UnixMilli() < p.now, true
+	}
+	x, ok := p.get(keyOf(c.Event))
+	return ok && x.token != c.Token, x.done
+}
+
 // finish marks a claim, unless it is lost.
 func (p *page) finish(ctx context.Context, c once.Claim) (lost bool, err error) {
-	if p.isSettled(c.Event) {
-		return c.Until.UnixMilli() < p.now, nil
+	lost, done := p.whose(c)
+	if lost || done {
+		return lost, nil
 	}
-	k := keyOf(c.Event)
-	x, ok := p.get(k)
-	switch {
-	case ok && x.token != c.Token:
-		return true, nil
-	case ok && x.done:
-		return false, nil
+	return false, p.mark(ctx, keyOf(c.Event), p.l.done(p, c.Event, c.Token))
+}
+
+// extend has a claim last until a time, unless it is lost.
+func (p *page) extend(c once.Claim, until int64) (lost bool) {
+	lost, done := p.whose(c)
+	if !lost && !done {
+		p.put(keyOf(c.Event), entry{token: c.Token, until: until})
 	}
-	return false, p.mark(ctx, k, p.l.done(p, c.Event, c.Token))
+	return lost
 }
 
 // done is the mark of an event.
