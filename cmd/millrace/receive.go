@@ -192,10 +192,7 @@ func (r *receiver) open(ctx context.Context) error {
 	if r.partition != "" && !slices.Contains(r.partitions, r.partition) {
 		return misused("the event hub %s has no partition %q; it has %s", r.hub, r.partition, strings.Join(r.partitions, ", "))
 	}
-	if r.noCheckpoint {
-		return nil
-	}
-	if r.namespace, err = r.target.namespace(); err != nil {
+	if r.namespace, err = r.target.namespace(); err != nil || r.noCheckpoint {
 		return err
 	}
 	c, err := r.storage.open(r.target)
@@ -217,7 +214,7 @@ func (r *receiver) receive(ctx context.Context) error {
 	o := processor.Options{
 		Namespace: r.namespace, Group: r.group, Ledger: r.ledger, Lease: r.lease, ID: r.id,
 		Start: azeventhubs.StartPositions{Default: r.from},
-		Batch: r.batch, MaxWait: cmp.Or(r.maxWait, -1), Timeout: r.timeout, Attempts: r.attempts, Limit: r.count,
+		Batch: r.batch, MaxWait: cmp.Or(r.maxWait, -1), Timeout: cmp.Or(r.timeout, -1), Attempts: r.attempts, Limit: r.count,
 		CheckpointEvents: r.checkpointEvery,
 		Balance:          r.balance, Expiry: r.expiry, Greedy: true,
 		Handle: r.emit,

@@ -227,11 +227,12 @@ func TestShared(t *testing.T) {
 			o.Handle = y.handler("first")
 			first, stopFirst := h.start(o)
 			o.Handle = y.handler("second")
-			second, _ := h.start(o)
+			second, stopSecond := h.start(o)
 			h.send(n)
 			stopFirst()
 			h.send(n)
 			y.wait(t)
+			stopSecond()
 			y.once(h)
 			t.Logf("first %+v, second %+v", first.Stats(), second.Stats())
 			if got := first.Stats().Processed + second.Stats().Processed; got != int64(len(h.sent)) {
@@ -323,6 +324,7 @@ func TestDeadLetterHub(t *testing.T) {
 	}
 	p, stop := h.start(o)
 	y.wait(t)
+	stop()
 	c, err := h.consumer("letters", azeventhubs.DefaultConsumerGroup).NewPartitionClient("0", &azeventhubs.PartitionClientOptions{StartPosition: azeventhubs.StartPosition{Earliest: new(true)}})
 	if err != nil {
 		t.Fatal(err)
@@ -334,7 +336,6 @@ func TestDeadLetterHub(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop()
 	e := letters[0]
 	if string(e.Body) != bad || *e.ContentType != "text/plain" {
 		t.Errorf("%q, %s", e.Body, *e.ContentType)

@@ -15,19 +15,22 @@ func (r *reader) failed(ctx context.Context, w *work, n int, err error) error {
 		return context.Cause(ctx)
 	}
 	handler, isHandler := errors.AsType[*handlerError](err)
-	if isHandler && !r.away(ctx, handler.err) {
+	if isHandler && !errors.Is(err, once.ErrLease) && !r.away(ctx, handler.err) {
 		return r.tryAgain(ctx, w, n, handler.err)
 	}
 	longest := r.p.o.MaxBackoff
 	message := "the ledger can't be used; waiting"
 	switch busy, isBusy := errors.AsType[*once.BusyError](err); {
+	case isHandler && errors.Is(err, once.ErrLease):
+		w.dead = nil
+		message = "the claim could not be kept while the handler ran; trying again"
 	case isHandler:
 		w.dead = nil
 		message = "what the handler needs is away; waiting"
 	case isBusy:
 		message = "another process has claimed the event; waiting until it is done, or its claim is over"
 		longest = max(time.Second, time.Until(busy.Until)/8)
-	case isLost(err):
+	case lost(err):
 		message = "the claim was over before the event was done, and another process has it: it may be processed twice"
 	}
 	if w.waiting == 0 {

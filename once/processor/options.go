@@ -37,8 +37,8 @@ type Batch struct {
 // Handler processes a batch, as one: without an error all of it is done, and with one
 // nothing is, so that all of it is given again, after a pause. Each partition has one
 // call at a time; those of different partitions are concurrent. The context ends with
-// [Options.Timeout], with the lease of the ledger's claim, and when Run is to end. A
-// panic is an error like any other. Errors that mean more: [PoisonError], [Unavailable].
+// [Options.Timeout], with the ledger's claim if that can't be kept up, when another
+// process owns the partition, and when Run is to end. A panic is an error like any other. Errors that mean more: [PoisonError], [Unavailable].
 type Handler func(ctx context.Context, b Batch) error
 
 // TxHandler is a Handler whose effects go through a transaction, in which the ledger
@@ -99,7 +99,7 @@ type Options struct {
 
 	Batch   int           // events in a batch at most: 1 if it is zero
 	MaxWait time.Duration // how long the first event of a batch waits for the others; negative: for ever
-	Timeout time.Duration // of one attempt; zero: none but the lease's
+	Timeout time.Duration // of one attempt: once.DefaultTimeout if it is zero; negative: none
 
 	// Attempts is how often an event is tried before it is put aside: DefaultAttempts
 	// if it is zero. A batch that has failed so often is tried event by event, and each
@@ -136,7 +136,7 @@ func (o *Options) normalise(store azeventhubs.CheckpointStore) error {
 		return errors.New("processor: one of Handle and HandleTx is needed")
 	case o.Batch < 0 || o.Batch > MaxBatch:
 		return fmt.Errorf("processor: a batch has 1 to %d events, not %d", MaxBatch, o.Batch)
-	case o.Attempts < 0 || o.CheckpointEvents < 0 || o.CheckpointInterval < 0 || o.Limit < 0 || o.Timeout < 0 || o.Lease < 0:
+	case o.Attempts < 0 || o.CheckpointEvents < 0 || o.CheckpointInterval < 0 || o.Limit < 0 || o.Lease < 0:
 		return errors.New("processor: a number of events or attempts, or a time, is negative")
 	case o.MinBackoff < 0 || o.MaxBackoff < 0 || o.MaxBackoff > 0 && o.MaxBackoff < o.MinBackoff:
 		return errors.New("processor: MinBackoff and MaxBackoff can't be negative, and the second is not smaller")
@@ -148,6 +148,7 @@ func (o *Options) normalise(store azeventhubs.CheckpointStore) error {
 	}
 	zero(&o.Batch, 1)
 	zero(&o.MaxWait, DefaultMaxWait)
+	zero(&o.Timeout, once.DefaultTimeout)
 	zero(&o.Attempts, DefaultAttempts)
 	zero(&o.MinBackoff, DefaultMinBackoff)
 	zero(&o.MaxBackoff, max(DefaultMaxBackoff, o.MinBackoff))

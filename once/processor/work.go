@@ -172,7 +172,7 @@ func last(indexes []int) int {
 }
 
 func (p *Processor) runner() once.Runner {
-	return once.Runner{Ledger: p.o.Ledger, Lease: p.o.Lease}
+	return once.Runner{Ledger: p.o.Ledger, Lease: p.o.Lease, Timeout: p.o.Timeout}
 }
 
 // marked sees to it that what ran is marked, if the ledger was away when it had
@@ -195,15 +195,15 @@ func (r *reader) marked(ctx context.Context, settled int, ran []int, err error) 
 		case again == nil:
 			r.log.Info("the ledger has been told")
 			return last(ran) + 1, nil // what is between them was done before
-		case isLost(again):
+		case lost(again):
 			return settled, again
 		}
 	}
 }
 
-func isLost(err error) bool {
-	_, lost := errors.AsType[*once.LostError](err)
-	return lost
+func lost(err error) bool {
+	_, ok := errors.AsType[*once.LostError](err)
+	return ok
 }
 
 // handle calls the handler with some of the events.
@@ -212,9 +212,9 @@ func (r *reader) handle(ctx context.Context, tx *sql.Tx, w *work, fresh []int) e
 	for i, at := range fresh {
 		b.Events[i] = w.events[at]
 	}
-	if r.p.o.Timeout > 0 {
+	if r.p.o.Timeout > 0 && (tx != nil || r.p.o.Ledger == nil) { // else the runner sees to it
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, r.p.o.Timeout)
+		ctx, cancel = context.WithTimeoutCause(ctx, r.p.o.Timeout, once.ErrTimeout)
 		defer cancel()
 	}
 	err := guarded(func() error {

@@ -164,6 +164,13 @@ func (f *flaky) Mark(ctx context.Context, claims []once.Claim) error {
 	return f.Ledger.Mark(ctx, claims)
 }
 
+func (f *flaky) Extend(ctx context.Context, claims []once.Claim, lease time.Duration) ([]once.Claim, error) {
+	if err := f.state(); err != nil {
+		return nil, err
+	}
+	return f.Ledger.Extend(ctx, claims, lease)
+}
+
 func (f *flaky) Status(ctx context.Context, s once.Stream) (once.Status, error) {
 	if err := f.state(); err != nil {
 		return once.Status{}, err
@@ -694,20 +701,49 @@ func TestClaimed(t *testing.T) {
 	})
 }
 
-// TestLost: who is slower than its lease is told, and another's mark stands.
+// TestLost: who is slower than its lease, since the ledger's clock went ahead, is told,
+// and another's mark stands.
 func TestLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var ahead time.Duration
+		ledger := once.NewMemoryClock(time.Hour, func() time.Time { return time.Now().Add(ahead) })
 		var b *bench
-		b = newBench(t, Options{Lease: 10 * time.Second, Handle: func(context.Context, Batch) error {
-			time.Sleep(15 * time.Second) // does not look at its context
+		b = newBench(t, Options{Ledger: ledger, Handle: func(context.Context, Batch) error {
+			ahead += time.Minute
 			s := b.stream
 			s.Partition = "0"
-			_, err := once.Do(context.Background(), b.ledger.Ledger, once.Event{Stream: s, Sequence: 0}, func(context.Context) error { return nil })
+			_, err := once.Do(context.Background(), ledger, once.Event{Stream: s, Sequence: 0}, func(context.Context) error { return nil })
 			return err
 		}}, 0)
 		b.run(5 * time.Minute)
 		if got := b.settled(); got != 0 || b.done[0] != 1 || b.Stats().Processed != 0 || b.Stats().Skipped != 1 {
 			t.Errorf("settled is %d, done %v, %+v", got, b.done, b.Stats())
+		}
+		if !strings.Contains(b.log.String(), "it may be processed twice") {
+			t.Errorf("the log:\n%s", b.log)
+		}
+	})
+}
+
+// TestLedgerAwayForLong: a handler that runs while the ledger is away for longer than the
+// lease is told to end, and has not failed its event.
+func TestLedgerAwayForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b *bench
+		calls := 0
+		b = newBench(t, Options{Attempts: 1, Lease: 10 * time.Second, Handle: func(ctx context.Context, _ Batch) error {
+			if calls++; calls > 1 {
+				return nil
+			}
+			b.ledger.set(errAway)
+			<-ctx.Done()
+			b.ledger.set(nil) // back at once, so that nobody can tell by asking it
+			return ctx.Err()
+		}}, 0)
+		b.run(5 * time.Minute)
+		b.want(0)
+		if len(b.drawer.letters) > 0 || b.Stats().Failed > 0 {
+			t.Errorf("%+v, %+v", b.drawer.letters, b.Stats())
 		}
 	})
 }
