@@ -72,32 +72,60 @@ func (p *process) start(t testing.TB) {
 	t.Fatalf("%s is not ready: %v", p.name, err)
 }
 
+// running says that it has not ended.
+func (p *process) running() bool {
+	select {
+	case <-p.ended:
+		return false
+	default:
+		return true
+	}
+}
+
 // signal sends a signal, and waits for the end.
 func (p *process) signal(s syscall.Signal) {
 	p.cmd.Process.Signal(s)
 	<-p.ended
 }
 
-// kill ends it and the processes that it has started, without a word.
+// kill ends it and the processes that it has started, without a word, and waits until
+// all are gone.
 func (p *process) kill() {
+	p.cmd.Process.Signal(syscall.SIGSTOP) // it starts no more
 	workers := p.workers()
 	p.signal(syscall.SIGKILL)
 	for _, pid := range workers {
 		syscall.Kill(pid, syscall.SIGKILL)
 	}
+	for _, pid := range workers {
+		for alive(pid) {
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+// alive says that there is a process, and that it has not ended, if nobody waits for it.
+func alive(pid int) bool {
+	f := stat(pid)
+	return len(f) > 0 && f[0] != "Z"
+}
+
+// stat is what Linux says of a process, from its state on, or nothing.
+func stat(pid int) []string {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil
+	}
+	_, after, _ := strings.Cut(string(text), ") ") // after its name
+	return strings.Fields(after)
 }
 
 // workers are the processes that it has started, as PostgreSQL one for each connection.
 func (p *process) workers() (pids []int) {
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, name := range stats {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			continue // it has ended
-		}
-		_, after, _ := strings.Cut(string(text), ") ") // after the name: state, parent
-		if f := strings.Fields(after); len(f) > 1 && f[1] == strconv.Itoa(p.cmd.Process.Pid) {
-			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+	all, _ := filepath.Glob("/proc/[0-9]*")
+	for _, name := range all {
+		pid, _ := strconv.Atoi(filepath.Base(name))
+		if f := stat(pid); len(f) > 1 && f[1] == strconv.Itoa(p.cmd.Process.Pid) { // its parent
 			pids = append(pids, pid)
 		}
 	}
