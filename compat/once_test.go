@@ -6,93 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
-	"os"
-	"os/exec"
-	"os/user"
-	"path/filepath"
-	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/millrace/millrace/once"
 	"github.com/millrace/millrace/once/ledgertest"
 	"github.com/millrace/millrace/once/redisledger"
 	"github.com/millrace/millrace/once/sqlledger"
 )
-
-// server starts a program of the machine in a folder of the test's, waits until ready
-// is nil, and stops it by its process id. A program that is not there is a skip, with
-// CI set too: .ci/run installs none.
-func server(t testing.TB, as *syscall.Credential, ready func() error, name string, args ...string) {
-	t.Helper()
-	cmd := exec.Command(name, args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
-	log := filepath.Join(t.TempDir(), "log")
-	out, err := os.Create(log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer out.Close()
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		cmd.Wait()
-		close(ended)
-	}()
-	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGINT)
-		select {
-		case <-ended:
-		case <-time.After(10 * time.Second):
-			cmd.Process.Kill()
-			<-ended
-		}
-	})
-	for range 600 {
-		if err = ready(); err == nil {
-			return
-		}
-		select {
-		case <-ended:
-			text, _ := os.ReadFile(log)
-			t.Fatalf("%s ended: %s", name, text)
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-	t.Fatalf("%s is not ready: %v", name, err)
-}
-
-func onPath(t testing.TB, name string) string {
-	path, err := exec.LookPath(name)
-	if err != nil {
-		t.Skipf("%s is not on this machine", name)
-	}
-	return path
-}
-
-// startRedis starts a Redis that keeps what it answers, and returns a client of it.
-func startRedis(t testing.TB) *redis.Client {
-	path := onPath(t, "redis-server")
-	host, port, err := net.SplitHostPort(freeAddress(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := redis.NewClient(&redis.Options{Addr: net.JoinHostPort(host, port)})
-	t.Cleanup(func() { client.Close() })
-	server(t, nil, func() error { return client.Ping(t.Context()).Err() }, path,
-		"--bind", host, "--port", port, "--dir", t.TempDir(), "--appendonly", "yes", "--appendfsync", "always", "--save", "")
-	return client
-}
 
 func TestLedgerInRedis(t *testing.T) {
 	client := startRedis(t)
@@ -101,47 +26,6 @@ func TestLedgerInRedis(t *testing.T) {
 		o := redisledger.Options{Prefix: fmt.Sprintf("test%d:", n.Add(1)), KeepIDs: ledgertest.KeepIDs}
 		return redisledger.New(client, o), time.Sleep
 	}})
-}
-
-// startPostgres starts a PostgreSQL, which refuses to run as root, and opens it.
-func startPostgres(t testing.TB) *sql.DB {
-	initdb, postgres := onPath(t, "initdb"), onPath(t, "postgres")
-	dir, err := os.MkdirTemp("", "millrace-postgres")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	var as *syscall.Credential
-	if os.Getuid() == 0 {
-		u, err := user.Lookup("postgres")
-		if err != nil {
-			t.Skipf("PostgreSQL does not run as root, and there is no user for it: %v", err)
-		}
-		uid, _ := strconv.Atoi(u.Uid)
-		gid, _ := strconv.Atoi(u.Gid)
-		as = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-		if err := os.Chown(dir, uid, gid); err != nil {
-			t.Fatal(err)
-		}
-	}
-	data := filepath.Join(dir, "data")
-	cmd := exec.CommandContext(t.Context(), initdb, "-D", data, "-U", "test", "-A", "trust", "-E", "UTF8", "--no-locale")
-	cmd.Dir, cmd.SysProcAttr = dir, &syscall.SysProcAttr{Credential: as}
-	if text, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("initdb: %v: %s", err, text)
-	}
-	host, port, err := net.SplitHostPort(freeAddress(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	db, err := sql.Open("pgx", fmt.Sprintf("postgres://test@%s/postgres?sslmode=disable", net.JoinHostPort(host, port)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	server(t, as, func() error { return db.PingContext(t.Context()) }, postgres,
-		"-D", data, "-h", host, "-p", port, "-k", dir, "-c", "max_connections=50")
-	t.Cleanup(func() { db.Close() }) // before the server is stopped
-	return db
 }
 
 func postgresLedger(t testing.TB, db *sql.DB, prefix string) *sqlledger.Ledger {
