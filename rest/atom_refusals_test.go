@@ -86,7 +86,7 @@ func TestMalformedEntries(t *testing.T) {
 		{"another namespace", strings.ReplaceAll(good, connect, "urn:x"), "urn:x"},
 		{"no namespace", strings.ReplaceAll(good, connect, ""), "without a namespace"},
 		{"an undeclared prefix", in("<x:Status>Active</x:Status>"), "'Status' of the namespace 'x'"},
-		{"an unknown element", in("<CaptureDescription/>"), "'CaptureDescription' of the namespace"},
+		{"an unknown element", in("<ArchiveDescription/>"), "'ArchiveDescription' of the namespace"},
 		{"another case", in("<status>Active</status>"), "'status'"},
 		{"an element twice", in("<Status>Active</Status><Status>Active</Status>"), "there twice"},
 		{"another order", in("<PartitionCount>1</PartitionCount><MessageRetentionInDays>1</MessageRetentionInDays>"), "before 'PartitionCount'"},

@@ -2,7 +2,6 @@ package rest_test
 
 import (
 	"encoding/xml"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -274,6 +273,8 @@ func FuzzEntry(f *testing.F) {
 	for _, s := range []string{
 		"", golden, hubBody(""), groupBody("<UserMetadata>m</UserMetadata>"), describe("RevokedPublisherDescription", "<Name>p</Name>"),
 		hubBody("<MessageRetentionInDays>-1</MessageRetentionInDays><AuthorizationRules>" + accessRule("a", "Send Listen", "") + "</AuthorizationRules><PartitionCount>4</PartitionCount>"),
+		hubBody(captured), hubBody("<CaptureDescription><Enabled>0</Enabled><Destination><Properties><StorageAccountResourceId>/</StorageAccountResourceId></Properties></Destination></CaptureDescription>"),
+		hubBody("<CaptureDescription><SizeLimitInBytes>-1</SizeLimitInBytes><Destination><Name>EventHubArchive.AzureDataLake</Name></Destination></CaptureDescription>"),
 		"<!DOCTYPE x><x/>", "<x>&y;</x>", "<?xml version='1.0' encoding='latin1'?><x/>", "<a:b xmlns:a=''/>", "<x xmlns:i='http://www.w3.org/2001/XMLSchema-instance' i:nil='true'/>",
 	} {
 		f.Add([]byte(s))
@@ -286,8 +287,7 @@ func FuzzEntry(f *testing.F) {
 				read++
 				continue
 			}
-			var he *hub.Error
-			if !errors.As(err, &he) || he.Kind != hub.InvalidArgument {
+			if status, _, kind := rest.StatusOf(err); status != http.StatusBadRequest || kind != hub.InvalidArgument {
 				t.Errorf("%#v", err)
 			}
 		}
@@ -296,6 +296,9 @@ func FuzzEntry(f *testing.F) {
 		}
 		if partitions != nil && (*partitions < 0 || *partitions > hub.MaxPartitions) || s.Retention < -1 || s.Retention > 36500*24*time.Hour {
 			t.Errorf("%v %+v", partitions, s)
+		}
+		if s.Capture != nil && errs[0] == nil {
+			checkShown(t, s.Capture)
 		}
 	})
 }
