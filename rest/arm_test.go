@@ -266,7 +266,9 @@ func FuzzARM(f *testing.F) {
 		"", "{}", "[]", `{"sku":{"name":"Standard","tier":"Standard","capacity":2},"tags":{"a":"b"},"location":"x"}`,
 		`{"properties":{"isAutoInflateEnabled":true,"maximumThroughputUnits":4,"encryption":null}}`,
 		`{"PROPERTIES":{"messageRetentionInDays":7,"retentionDescription":{"cleanupPolicy":"Delete","retentionTimeInHours":-1}}}`,
-		`{"properties":{"captureDescription":{"enabled":true}}}`, `{"a":{"a":{"a":[[[[]]]]}}}`, "{\"a\":\"\xff\"}", `{"properties":null}`,
+		`{"properties":{"captureDescription":{"enabled":true}}}`, `{"properties":{"captureDescription":{"enabled":false,"encoding":"PARQUET","intervalInSeconds":7,"sizeLimitInBytes":-1,"skipEmptyArchives":true,
+			"destination":{"name":"","properties":{"storageAccountResourceId":"a/\u0001b","blobContainer":"\ud800","archiveNameFormat":"<&"}}}}}`,
+		`{"a":{"a":{"a":[[[[]]]]}}}`, "{\"a\":\"\xff\"}", `{"properties":null}`,
 	} {
 		f.Add([]byte(s), int64(time.Hour))
 	}
@@ -287,6 +289,12 @@ func FuzzARM(f *testing.F) {
 			if status, code, _ := rest.CodeOf(err); status != 400 || code == "" {
 				t.Errorf("%d %s: %v", status, code, err)
 			}
+		}
+		if errs[1] == nil && h.Capture != nil {
+			checkShown(t, h.Capture, func(c *hub.Capture) (hub.Settings, error) {
+				_, again, errs := rest.DecodeARM(rest.ShowARMCapture(c), 0)
+				return again, errs[1]
+			})
 		}
 		// What was shown asks for nothing when it comes back.
 		if now := time.Duration(retention); now != 0 {

@@ -298,7 +298,10 @@ func FuzzEntry(f *testing.F) {
 			t.Errorf("%v %+v", partitions, s)
 		}
 		if s.Capture != nil && errs[0] == nil {
-			checkShown(t, s.Capture)
+			checkShown(t, s.Capture, func(c *hub.Capture) (hub.Settings, error) {
+				again, _, errs := rest.ParseEntry(rest.ShowCapture(c))
+				return again, errs[0]
+			})
 		}
 	})
 }

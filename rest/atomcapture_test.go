@@ -11,7 +11,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/millrace/millrace/hub"
-	"github.com/millrace/millrace/rest"
 )
 
 const lakeAccount = "/subscriptions/s1/resourceGroups/g1/providers/Microsoft.Storage/storageAccounts/lake"
@@ -261,17 +260,17 @@ func TestMalformedCapture(t *testing.T) {
 }
 
 // checkShown holds that a capture which was asked for is shown so that whoever sends
-// it back asks for the same.
-func checkShown(t *testing.T, c *hub.Capture) {
+// back what is shown asks for the same.
+func checkShown(t *testing.T, c *hub.Capture, sendBack func(*hub.Capture) (hub.Settings, error)) {
 	t.Helper()
 	want := *c
 	var err error
 	if want.Format, err = hub.ParseCaptureFormat(string(c.Format)); err != nil { // as the hub completes it
 		t.Fatal(err)
 	}
-	got, _, errs := rest.ParseEntry(rest.ShowCapture(&want))
-	if errs[0] != nil {
-		t.Fatalf("%+v is shown, and refused when it is sent back: %v", want, errs[0])
+	got, err := sendBack(&want)
+	if err != nil {
+		t.Fatalf("%+v is shown, and refused when it is sent back: %v", want, err)
 	}
 	if diff := cmp.Diff(&want, got.Capture); diff != "" {
 		t.Errorf("sent back: %s", diff)
