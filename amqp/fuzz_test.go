@@ -215,11 +215,15 @@ func FuzzBatch(f *testing.F) {
 	key = wire.AppendString(wire.AppendSymbol(key, message.AnnotationPartitionKey), "k")
 	wire.EndCompound(key, at)
 	symbolic := append(append([]byte{wire.CodeDescribed}, wire.AppendSymbol(nil, "amqp:data:binary")...), wire.AppendBinary(nil, data([]byte("third")))...)
+	long, at := wire.BeginMap(wire.AppendDescriptor(nil, wire.DescMessageAnn), 2)
+	long = wire.AppendString(wire.AppendSymbol(long, message.AnnotationPartitionKey), strings.Repeat("k", hub.MaxPartitionKey))
+	wire.EndCompound(long, at)
 	batch := bytes.Join([][]byte{key, data(data([]byte("first"))), data(data(bytes.Repeat([]byte("s"), 300))), symbolic}, nil)
 	for _, pieces := range []uint16{1, 7, 250} {
 		f.Add(batch, pieces)
 		f.Add(batch[:len(batch)-1], pieces)
 		f.Add(data(append(append([]byte{}, key...), data([]byte("keyed"))...)), pieces)
+		f.Add(append(bytes.Clone(long), bytes.Repeat(data(data(nil)), 50)...), pieces)
 		f.Add(data(nil), pieces)
 		f.Add(data([]byte("no message")), pieces)
 		f.Add([]byte{0, 0x53, 0x75, 0xb0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3}, pieces)
@@ -235,7 +239,8 @@ func FuzzBatch(f *testing.F) {
 		if !reflect.DeepEqual(whole, parts) {
 			t.Fatalf("whole: %+v\nin pieces of %d: %+v", whole, piece, parts)
 		}
-		if len(whole.stored) > 2*len(b)+64*whole.count || whole.count > len(b) {
+		// Each event is stored with the batch's key.
+		if len(whole.stored) > 2*len(b)+(64+len(whole.key))*whole.count || whole.count > len(b) {
 			t.Fatalf("%d events in %d bytes, of a batch of %d", whole.count, len(whole.stored), len(b))
 		}
 	})

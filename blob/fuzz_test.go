@@ -202,6 +202,7 @@ func FuzzSigned(f *testing.F) {
 	}
 	f.Add(uint8(3), "", "", "", []byte(`<BlockList><Latest>QUFB</Latest></BlockList>`))
 	f.Add(uint8(2), "blockid=%00", "", "", []byte("x"))
+	f.Add(uint8(0), "comp=block&blockid=QUFB", "", "", []byte("x"))
 	f.Add(uint8(15), "maxresults=1&marker=!&include=metadata,copy,x&delimiter=/", "", "", []byte(nil))
 	f.Fuzz(func(t *testing.T, op uint8, query, name, value string, body []byte) {
 		if len(body) > 1<<16 {
@@ -246,10 +247,17 @@ func FuzzSigned(f *testing.F) {
 		}
 		if after := b.do("GET", "/con/x", ""); after.status != 200 && after.status != 404 || r.method == "GET" && after.body != content {
 			t.Fatalf("%s %s: then the blob is %d %s", r.method, target, after.status, after.body)
-		} else if r.method == "PUT" && a.status == 201 && r.target == "/con/x" && !bytes.Equal([]byte(after.body), body) && a.header["x-ms-copy-id"] == nil {
+		} else if r.method == "PUT" && a.status == 201 && r.target == "/con/x" && !asksFor(query, "comp") && !bytes.Equal([]byte(after.body), body) && a.header["x-ms-copy-id"] == nil {
 			t.Fatalf("%q was put, and %q is there", body, after.body)
 		}
 	})
+}
+
+// asksFor tells whether a query has a parameter of the name: it may ask for something
+// else than its path does, such as a block of a blob.
+func asksFor(query, name string) bool {
+	q, err := parseQuery(query)
+	return err != nil || q.get(name) != ""
 }
 
 // validHeader tells whether HTTP can carry a header.

@@ -1,6 +1,10 @@
 package compat
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/millrace/millrace/admin"
+)
 
 // TestAtom manages event hubs with the last of the official clients that can do
 // it in Atom.
@@ -8,7 +12,10 @@ func TestAtom(t *testing.T) {
 	c := loadClient(t, "atom/client.json")
 	c.install(t)
 	b := Start(t)
-	names := []string{"create", "defaults", "update", "delete", "send", "errors"}
+	if _, err := b.Admin().CreateHub(t.Context(), admin.NewHub{Name: "atom-captured", Partitions: 2, Capture: &admin.CaptureChange{Enabled: new(true)}}); err != nil {
+		t.Fatal(err)
+	}
+	names := []string{"create", "defaults", "update", "captured", "delete", "send", "errors"}
 	got := c.run(t, []string{"MILLRACE_HTTPS=" + localhost(b.HTTPS), "MILLRACE_CA_FILE=" + b.CA()}, names)
 	for _, name := range names {
 		if r := got[name]; !r.OK {
@@ -22,6 +29,9 @@ func TestAtom(t *testing.T) {
 	for _, h := range hubs {
 		if h.Name == "atom-bad" || h.Name == "atom-delete" {
 			t.Errorf("there is the hub %s", h.Name)
+		}
+		if h.Name == "atom-captured" && (h.Metadata != "new" || h.Capture == nil || !h.Capture.Enabled) {
+			t.Errorf("%+v, captured as %+v", h, h.Capture)
 		}
 	}
 }

@@ -75,6 +75,20 @@ func put(to map[string]raceHub, name string, h raceHub, groups map[string]string
 	return nil
 }
 
+// raceCapture is how a race's hubs are captured: not at all, and to a container whose
+// name is the metadata. So whoever sees half of a change sees two that differ.
+func raceCapture(metadata string) *admin.CaptureChange {
+	return &admin.CaptureChange{Enabled: new(false), Container: &metadata}
+}
+
+// torn tells whether a hub's metadata and its container are of two changes.
+func torn(name, metadata, container string) error {
+	if metadata != container {
+		return fmt.Errorf("%s has the metadata %q, and is captured to %q: half of a change", name, metadata, container)
+	}
+	return nil
+}
+
 // partitionsOf counts partition ids, which are 0, 1, 2 and so on.
 func partitionsOf(ids []string) (int, error) {
 	for i, id := range ids {
@@ -128,7 +142,8 @@ func (f *atomFace) ask(method, path, body string, header http.Header) (int, []by
 }
 
 func (f *atomFace) do(op *raceOp) (raceAnswer, error) {
-	hub := fmt.Sprintf(atomEntry, "EventHubDescription", fmt.Sprintf("<UserMetadata>%s</UserMetadata><PartitionCount>%d</PartitionCount>", op.metadata, op.partitions))
+	hub := fmt.Sprintf(atomEntry, "EventHubDescription", fmt.Sprintf("<UserMetadata>%s</UserMetadata><PartitionCount>%d</PartitionCount>"+
+		"<CaptureDescription><Enabled>false</Enabled><Destination><Properties><BlobContainer>%[1]s</BlobContainer></Properties></Destination></CaptureDescription>", op.metadata, op.partitions))
 	group := fmt.Sprintf(atomEntry, "ConsumerGroupDescription", "<UserMetadata>"+op.metadata+"</UserMetadata>")
 	groupPath := "/" + op.hub + "/consumergroups/" + groupName(op.group)
 	there := http.Header{"If-Match": {"*"}}
@@ -156,6 +171,9 @@ func (f *atomFace) do(op *raceOp) (raceAnswer, error) {
 			if err = xml.Unmarshal(text, &e); err != nil {
 				return raceAnswer{}, err // it died while it was answering
 			}
+			if err = torn(op.hub, e.Description.Metadata, e.Description.Container); err != nil {
+				return raceAnswer{}, err
+			}
 			return raceAnswer{status: status, seen: raceHub{Metadata: e.Description.Metadata}}, nil
 		}
 	}
@@ -174,6 +192,7 @@ type atomHub struct {
 	Description struct {
 		Metadata   string   `xml:"UserMetadata"`
 		Partitions int      `xml:"PartitionCount"`
+		Container  string   `xml:"CaptureDescription>Destination>Properties>BlobContainer"`
 		IDs        []string `xml:"PartitionIds>string"`
 	} `xml:"content>EventHubDescription"`
 	Group struct {
@@ -212,6 +231,9 @@ func (f *atomFace) all() (map[string]raceHub, error) {
 		if err != nil || n != e.Description.Partitions {
 			return nil, fmt.Errorf("%s: %d partitions, %v", e.Title, e.Description.Partitions, err)
 		}
+		if err := torn(e.Title, e.Description.Metadata, e.Description.Container); err != nil {
+			return nil, err
+		}
 		list, err := f.list("/" + e.Title + "/consumergroups")
 		if err != nil {
 			return nil, err
@@ -246,7 +268,8 @@ func (f *armFace) do(op *raceOp) (raceAnswer, error) {
 	switch op.verb {
 	case putHub:
 		_, err = f.m.hubs.CreateOrUpdate(ctx, group, "localhost", op.hub, armeventhub.Eventhub{Properties: &armeventhub.Properties{
-			PartitionCount: new(int64(op.partitions)), UserMetadata: &op.metadata,
+			PartitionCount: new(int64(op.partitions)), UserMetadata: &op.metadata, CaptureDescription: &armeventhub.CaptureDescription{
+				Enabled: new(false), Destination: &armeventhub.Destination{Properties: &armeventhub.DestinationProperties{BlobContainer: &op.metadata}}},
 		}}, nil)
 	case deleteHub:
 		_, err = f.m.hubs.Delete(ctx, group, "localhost", op.hub, nil)
@@ -258,6 +281,7 @@ func (f *armFace) do(op *raceOp) (raceAnswer, error) {
 		var h armeventhub.EventHubsClientGetResponse
 		if h, err = f.m.hubs.Get(ctx, group, "localhost", op.hub, nil); err == nil {
 			got.seen.Metadata = *h.Properties.UserMetadata
+			err = torn(op.hub, got.seen.Metadata, containerOf(h.Properties))
 		}
 	}
 	var refused *azcore.ResponseError
@@ -287,11 +311,21 @@ func (f *armFace) all() (map[string]raceHub, error) {
 		if err != nil || int64(n) != *h.Properties.PartitionCount {
 			return nil, fmt.Errorf("%s: %d partitions, %v", *h.Name, *h.Properties.PartitionCount, err)
 		}
+		if err := torn(*h.Name, value(h.Properties.UserMetadata), containerOf(h.Properties)); err != nil {
+			return nil, err
+		}
 		if err := put(out, *h.Name, raceHub{Partitions: n, Metadata: value(h.Properties.UserMetadata)}, groups); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
+}
+
+func containerOf(p *armeventhub.Properties) string {
+	if c := p.CaptureDescription; c != nil && c.Destination != nil && c.Destination.Properties != nil {
+		return value(c.Destination.Properties.BlobContainer)
+	}
+	return ""
 }
 
 func value[V any](p *V) (v V) {
@@ -321,9 +355,9 @@ func (f *adminFace) do(op *raceOp) (raceAnswer, error) {
 	var err error
 	switch op.verb {
 	case createHub:
-		_, err = f.c.CreateHub(ctx, admin.NewHub{Name: op.hub, Partitions: op.partitions, Metadata: op.metadata})
+		_, err = f.c.CreateHub(ctx, admin.NewHub{Name: op.hub, Partitions: op.partitions, Metadata: op.metadata, Capture: raceCapture(op.metadata)})
 	case changeHub:
-		_, err = f.c.UpdateHub(ctx, op.hub, admin.HubChange{Partitions: op.partitions, Metadata: &op.metadata})
+		_, err = f.c.UpdateHub(ctx, op.hub, admin.HubChange{Partitions: op.partitions, Metadata: &op.metadata, Capture: raceCapture(op.metadata)})
 	case deleteHub:
 		err = f.c.DeleteHub(ctx, op.hub)
 	case createGroup:
@@ -334,6 +368,9 @@ func (f *adminFace) do(op *raceOp) (raceAnswer, error) {
 		var h admin.Hub
 		h, err = f.c.Hub(ctx, op.hub)
 		got.seen.Metadata = h.Metadata
+		if err == nil {
+			err = torn(op.hub, h.Metadata, containerIn(h.Capture))
+		}
 	}
 	if err == nil {
 		return got, nil
@@ -355,6 +392,13 @@ func (f *adminFace) all() (map[string]raceHub, error) {
 	return fromAdmin(hubs)
 }
 
+func containerIn(c *admin.Capture) string {
+	if c == nil {
+		return ""
+	}
+	return c.Container
+}
+
 // fromAdmin is what the commands' interface shows, which of groups has the names.
 func fromAdmin(hubs []admin.Hub) (map[string]raceHub, error) {
 	out := map[string]raceHub{}
@@ -365,6 +409,9 @@ func fromAdmin(hubs []admin.Hub) (map[string]raceHub, error) {
 		}
 		if len(groups) != len(h.Groups) {
 			return nil, fmt.Errorf("%s has a group twice: %v", h.Name, h.Groups)
+		}
+		if err := torn(h.Name, h.Metadata, containerIn(h.Capture)); err != nil {
+			return nil, err
 		}
 		if err := put(out, h.Name, raceHub{Partitions: h.Partitions, Metadata: h.Metadata}, groups); err != nil {
 			return nil, err

@@ -82,12 +82,15 @@ var authCodes = map[auth.Kind]armError{
 // the client.
 func armAnswerFor(err error) armError {
 	var own *armError
+	var ce *captureError
 	var he *hub.Error
 	var ae *auth.Error
 	var a armError
 	switch {
 	case errors.As(err, &own):
 		return *own
+	case errors.As(err, &ce):
+		return armError{status: http.StatusBadRequest, code: ce.code, target: "properties.captureDescription." + ce.property, text: ce.text}
 	case errors.As(err, &he):
 		a = hubCodes[he.Kind]
 		a.text = he.Text

@@ -31,15 +31,15 @@ const (
 )
 
 type armHubProperties struct {
-	MessageRetentionInDays int64        `json:"messageRetentionInDays"`
-	PartitionCount         int          `json:"partitionCount"`
-	Status                 string       `json:"status"`
-	UserMetadata           string       `json:"userMetadata,omitempty"`
-	CreatedAt              string       `json:"createdAt"`
-	UpdatedAt              string       `json:"updatedAt"`
-	PartitionIDs           []string     `json:"partitionIds"`
-	RetentionDescription   armRetention `json:"retentionDescription"`
-	CaptureDescription     *armCapture  `json:"captureDescription,omitempty"`
+	MessageRetentionInDays int64               `json:"messageRetentionInDays"`
+	PartitionCount         int                 `json:"partitionCount"`
+	Status                 string              `json:"status"`
+	UserMetadata           string              `json:"userMetadata,omitempty"`
+	CreatedAt              string              `json:"createdAt"`
+	UpdatedAt              string              `json:"updatedAt"`
+	PartitionIDs           []string            `json:"partitionIds"`
+	RetentionDescription   armRetention        `json:"retentionDescription"`
+	CaptureDescription     *captureDescription `json:"captureDescription,omitempty"`
 }
 
 type armRetention struct {
@@ -142,7 +142,7 @@ type hubBody struct {
 			CleanupPolicy        string `json:"cleanupPolicy"`
 			RetentionTimeInHours *int64 `json:"retentionTimeInHours"`
 		} `json:"retentionDescription"`
-		CaptureDescription          *armCapture `json:"captureDescription"`
+		CaptureDescription          *captureDescription `json:"captureDescription"`
 		MessageTimestampDescription struct {
 			TimestampType string `json:"timestampType"`
 		} `json:"messageTimestampDescription"`

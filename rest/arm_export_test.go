@@ -29,7 +29,9 @@ func DecodeARM(body []byte, retention time.Duration) (ns hub.NamespaceSettings, 
 	if errs[1] = decodeARM(body, &hb); errs[1] == nil {
 		if errs[1] = hb.check(); errs[1] == nil {
 			h.Status = hb.status()
-			h.Retention, errs[1] = hb.retention(retention)
+			if h.Retention, errs[1] = hb.retention(retention); errs[1] == nil {
+				errs[1] = hb.Properties.CaptureDescription.change(&h)
+			}
 		}
 	}
 	return ns, h, errs
@@ -41,6 +43,13 @@ func ShowARM(retention time.Duration) []byte {
 	hours := whole(retention, time.Hour)
 	b, _ := json.Marshal(map[string]any{"properties": armHubProperties{MessageRetentionInDays: whole(retention, day),
 		PartitionCount: 1, Status: "Active", RetentionDescription: armRetention{"Delete", &hours}}})
+	return b
+}
+
+// ShowARMCapture is a hub's capture as the resource manager shows it, in a body that
+// asks for it.
+func ShowARMCapture(c *hub.Capture) []byte {
+	b, _ := json.Marshal(map[string]any{"properties": map[string]any{"captureDescription": describeCapture(c)}})
 	return b
 }
 

@@ -339,6 +339,9 @@ func (m *managing) putHub() error {
 		if s.Rules, err = m.ns.NewRules(m.r.hub, want.rules); err != nil {
 			return err
 		}
+		if err := want.capture.change(&s); err != nil {
+			return err
+		}
 		partitions := DefaultPartitions
 		if want.partitions != nil {
 			partitions = *want.partitions
@@ -363,9 +366,11 @@ func (m *managing) putHub() error {
 		s.Retention = want.retention(s.Retention)
 		s.Status, s.Metadata = hub.Status(want.status), want.metadata
 		if want.hasRules { // else they stay: nobody loses a key by leaving it out
-			s.Rules, err = h.ReplaceRules(s.Rules, want.rules)
+			if s.Rules, err = h.ReplaceRules(s.Rules, want.rules); err != nil {
+				return err
+			}
 		}
-		return err
+		return want.capture.change(s) // without a description it stays, too
 	})
 	if err != nil {
 		return err

@@ -40,7 +40,8 @@ type hubDescription struct {
 	hasRules   bool
 	status     string
 	metadata   string
-	partitions *int // nil is not set
+	partitions *int                // nil is not set
+	capture    *captureDescription // nil is not set
 }
 
 // groupDescription is a ConsumerGroupDescription.
@@ -211,10 +212,12 @@ type field struct {
 	set  func(*element) error // nil: it can be read alone, and what is sent is ignored
 }
 
-// fields sets what the children of an element say. Those that can be set have to
-// stand in the order of the list, each once: the service's parser skips what
-// stands elsewhere without a word, and a hub would not be as it was asked for.
-func (e *element) fields(list []field) error {
+// fields sets what the children of an element say, each of which is there once.
+// Those of ordered that can be set have to stand in that order: the service's parser
+// skips what stands elsewhere without a word, and a hub would not be as it was asked
+// for. Those of free, whose order in the service is not known, may stand anywhere.
+func (e *element) fields(ordered []field, free ...field) error {
+	list := slices.Concat(ordered, free)
 	at := -1
 	seen := map[string]bool{}
 	for _, kid := range e.kids {
@@ -232,7 +235,9 @@ func (e *element) fields(list []field) error {
 		if i < at {
 			return invalid("The element '%s' has to stand before '%s': the order matters, and the service would ignore it.", kid.name.Local, list[at].name)
 		}
-		at = i
+		if i < len(ordered) {
+			at = i
+		}
 		if kid.empty() {
 			continue
 		}
@@ -277,7 +282,10 @@ func parseHub(doc []byte) (*hubDescription, error) {
 		}},
 		{"PartitionIds", nil},
 		{"EntityAvailabilityStatus", nil},
-	})
+	}, field{"CaptureDescription", func(e *element) (err error) {
+		d.capture, err = parseCapture(e)
+		return err
+	}})
 }
 
 func (d *hubDescription) parseRules(e *element) error {

@@ -126,13 +126,13 @@ func (m *managing) feed(title, parent, link string, entries []entry) error {
 }
 
 // hubEntry describes a hub. Its rules, with their keys, are for whoever may
-// change them.
-func (m *managing) hubEntry(h *hub.EventHub, rules bool) entry {
+// change them: who manages it.
+func (m *managing) hubEntry(h *hub.EventHub, manages bool) entry {
 	return entry{title: h.Name, published: h.Created, updated: h.Updated(), author: m.ns.Name, kind: "EventHubDescription", content: func(w *writer) {
 		s, n := h.Settings(), h.Partitions()
 		w.number("MessageRetentionInDays", days(s.Retention))
 		w.WriteString("<AuthorizationRules>")
-		if rules {
+		if manages {
 			for _, r := range h.Rules().AsMade() {
 				w.rule(&r, h)
 			}
@@ -150,6 +150,7 @@ func (m *managing) hubEntry(h *hub.EventHub, rules bool) entry {
 			w.number("d2p1:string", int64(i))
 		}
 		w.WriteString(`</PartitionIds>`)
+		w.capture(s.Capture, manages)
 	}}
 }
 
@@ -186,12 +187,12 @@ func (m *managing) answerHub(status int, h *hub.EventHub) error {
 }
 
 func (m *managing) listHubs() error {
-	rules := m.may(auth.Manage) == nil
+	manages := m.may(auth.Manage) == nil
 	hubs := m.ns.EventHubs()
 	from, to := m.page(len(hubs))
 	var entries []entry
 	for _, h := range hubs[from:to] {
-		entries = append(entries, m.hubEntry(h, rules))
+		entries = append(entries, m.hubEntry(h, manages))
 	}
 	return m.feed("EventHubs", "/", "../", entries)
 }

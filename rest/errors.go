@@ -82,11 +82,14 @@ type answer struct {
 // the client.
 func answerFor(err error) answer {
 	var own *refusal
+	var ce *captureError
 	var he *hub.Error
 	var ae *auth.Error
 	switch {
 	case errors.As(err, &own):
 		return answer{status: own.status, text: own.text}
+	case errors.As(err, &ce):
+		return answer{status: http.StatusBadRequest, text: ce.text}
 	case errors.As(err, &he):
 		a := answer{status: hubStatus[he.Kind], text: he.Text}
 		if he.RetryAfter > 0 {

@@ -44,16 +44,26 @@ func DecodeHeaders(h http.Header) (message.Draft, *string, error) {
 }
 
 // ParseEntry lets fuzzing read an entry as each kind of description, and see what
-// a hub's would become.
+// a hub's would become. What a capture can't be is an error of the first.
 func ParseEntry(doc []byte) (h hub.Settings, partitions *int, errs [3]error) {
 	var d *hubDescription
 	if d, errs[0] = parseHub(doc); errs[0] == nil {
 		h = hub.Settings{Retention: d.retention(0), Status: hub.Status(d.status), Metadata: d.metadata, Rules: d.rules}
 		partitions = d.partitions
+		errs[0] = d.capture.change(&h)
 	}
 	_, errs[1] = parseGroup(doc)
 	_, errs[2] = parseRevoked(doc)
 	return h, partitions, errs
+}
+
+// ShowCapture is an entry of a hub that is captured so, as it is shown to who may
+// change that.
+func ShowCapture(c *hub.Capture) []byte {
+	var w writer
+	e := entry{kind: "EventHubDescription", content: func(w *writer) { w.capture(c, true) }}
+	e.write(&w, "")
+	return w.Bytes()
 }
 
 // The bounds of an entry.

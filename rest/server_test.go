@@ -115,6 +115,12 @@ func (w *world) do(method, path string, body io.Reader, headers map[string]strin
 			req.Header.Del(k)
 		}
 	}
+	return w.send(req)
+}
+
+// send makes a request as it is.
+func (w *world) send(req *http.Request) reply {
+	w.t.Helper()
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		w.t.Fatal(err)

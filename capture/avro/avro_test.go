@@ -48,7 +48,7 @@ func clone(r *row.Row) row.Row {
 	c := *r
 	c.Offset, c.Body = bytes.Clone(r.Offset), bytes.Clone(r.Body)
 	props := func(ps []row.Property) []row.Property {
-		out := []row.Property{}
+		out := make([]row.Property, 0, len(ps))
 		for _, p := range ps {
 			p.Name, p.Value.Text = bytes.Clone(p.Name), bytes.Clone(p.Value.Text)
 			out = append(out, p)

@@ -2,6 +2,7 @@ package avro_test
 
 import (
 	"bytes"
+	"compress/flate"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -221,6 +222,40 @@ func allocated(fn func()) uint64 {
 	return s[0].Value.Uint64() - before
 }
 
+// memoryOf is how much may be allocated for a file of n bytes. What is compressed may
+// grow a thousand times; of that, three bytes may be a property, which takes 96 and is
+// moved as its list grows.
+func memoryOf(n int) uint64 { return uint64(200_000*n + 8<<20) }
+
+// TestMemory reads an event of many properties from a short file.
+func TestMemory(t *testing.T) {
+	const n = 1 << 17
+	event := strings.TrimSuffix(plain, "\x00\x00\x00") + string(binary.AppendVarint(nil, n)) + strings.Repeat("\x00\x00\x00", n) + "\x00\x00\x00"
+	var b bytes.Buffer
+	w, err := flate.NewWriter(&b, flate.BestCompression)
+	if err == nil {
+		_, err = io.WriteString(w, event)
+	}
+	if err = errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	file := container(avro.Schema, "deflate", block(1, b.String()))
+	var got *row.Row
+	size := allocated(func() {
+		r, err := avro.NewReader(bytes.NewReader(file))
+		if err == nil {
+			got, err = r.Next()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = new(clone(got))
+	})
+	if len(got.System) != n || size > memoryOf(len(file)) {
+		t.Errorf("%d properties, %d bytes of memory for %d of file", len(got.System), size, len(file))
+	}
+}
+
 // FuzzReader reads whatever comes as a file: events or an error that names a byte,
 // in memory that the bytes are worth; and what it read, it reads again after it
 // has been written.
@@ -260,8 +295,7 @@ func FuzzReader(f *testing.F) {
 		case !errors.As(err, &format) || format.Offset < 0 || format.Offset > int64(len(file)):
 			t.Fatalf("%v, of %d bytes", err, len(file))
 		}
-		// What is compressed may grow a thousand times, and be copied as it grows.
-		if size > uint64(20_000*len(file)+(8<<20)) {
+		if size > memoryOf(len(file)) {
 			t.Fatalf("%d bytes of memory for %d of file", size, len(file))
 		}
 		for i := range rows {

@@ -391,8 +391,7 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// FuzzReader reads whatever comes as a file: events, or an error of ours, in memory
-// that the bytes are worth.
+// FuzzReader reads whatever comes as a file: events, or an error of ours.
 func FuzzReader(f *testing.F) {
 	f.Add(write(f, parquet.Options{}))
 	f.Add(write(f, parquet.Options{}, samples()...))

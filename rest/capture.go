@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"time"
@@ -8,19 +9,23 @@ import (
 	"github.com/millrace/millrace/hub"
 )
 
-// Source of the shapes: the models of armeventhub 1.3.0; features.md, section 6.
+// The capture of a hub as both management interfaces describe it: the resource
+// manager in JSON, ATOM in XML (atomcapture.go). Source of the names: the models of
+// armeventhub 1.3.0; features.md, section 6.
 
-// armCapture is captureDescription. What is nil in a request stays.
-type armCapture struct {
-	Enabled           *bool           `json:"enabled,omitempty"`
-	Encoding          *string         `json:"encoding,omitempty"`
-	IntervalInSeconds *int64          `json:"intervalInSeconds,omitempty"`
-	SizeLimitInBytes  *int64          `json:"sizeLimitInBytes,omitempty"`
-	SkipEmptyArchives *bool           `json:"skipEmptyArchives,omitempty"`
-	Destination       *armDestination `json:"destination,omitempty"`
+// captureDescription is what is said of a hub's capture. What is nil in a request
+// stays.
+type captureDescription struct {
+	Enabled           *bool               `json:"enabled,omitempty"`
+	Encoding          *string             `json:"encoding,omitempty"`
+	IntervalInSeconds *int64              `json:"intervalInSeconds,omitempty"`
+	SizeLimitInBytes  *int64              `json:"sizeLimitInBytes,omitempty"`
+	SkipEmptyArchives *bool               `json:"skipEmptyArchives,omitempty"`
+	Destination       *captureDestination `json:"destination,omitempty"`
 }
 
-type armDestination struct {
+// captureDestination says where files go. What is empty in a request stays.
+type captureDestination struct {
 	Name       string `json:"name,omitempty"`
 	Properties struct {
 		StorageAccountResourceID string `json:"storageAccountResourceId,omitempty"`
@@ -36,12 +41,28 @@ const blobDestination = "EventHubArchive.AzureBlockBlob"
 // maxResourceID is far above what resource ids are.
 const maxResourceID = 2048
 
-func describeCapture(c *hub.Capture) *armCapture {
+// captureError refuses what a description of a hub's capture asks for. Each
+// interface says it in its own way.
+type captureError struct {
+	property string // below captureDescription, as JSON has it
+	code     string // the resource manager's
+	text     string
+}
+
+// Error implements error.
+func (e *captureError) Error() string { return e.text }
+
+func badCapture(property, format string, args ...any) error {
+	return &captureError{property, "BadRequest", fmt.Sprintf(format, args...)}
+}
+
+// describeCapture describes settings, and is nil for a hub that never was captured.
+func describeCapture(c *hub.Capture) *captureDescription {
 	if c == nil {
 		return nil
 	}
 	encoding, seconds := string(c.Format), int64(c.Interval/time.Second)
-	out := &armCapture{Enabled: &c.Enabled, Encoding: &encoding, IntervalInSeconds: &seconds, SizeLimitInBytes: &c.Bytes, SkipEmptyArchives: &c.SkipEmpty, Destination: &armDestination{Name: blobDestination}}
+	out := &captureDescription{Enabled: &c.Enabled, Encoding: &encoding, IntervalInSeconds: &seconds, SizeLimitInBytes: &c.Bytes, SkipEmptyArchives: &c.SkipEmpty, Destination: &captureDestination{Name: blobDestination}}
 	p := &out.Destination.Properties
 	p.BlobContainer, p.ArchiveNameFormat, p.StorageAccountResourceID = c.Container, c.NameFormat, c.Resource
 	if !strings.EqualFold(accountOf(c.Resource), c.Destination) { // it was changed elsewhere
@@ -52,7 +73,7 @@ func describeCapture(c *hub.Capture) *armCapture {
 
 // change puts what is asked for into the settings. The storage account's name says
 // which of the destinations of the configuration is meant.
-func (a *armCapture) change(s *hub.Settings) error {
+func (a *captureDescription) change(s *hub.Settings) error {
 	if a == nil || s.Capture == nil && (a.Enabled == nil || !*a.Enabled) && a.Destination == nil {
 		return nil
 	}
@@ -66,13 +87,13 @@ func (a *armCapture) change(s *hub.Settings) error {
 	if a.Encoding != nil {
 		f, err := hub.ParseCaptureFormat(*a.Encoding)
 		if err != nil {
-			return badRequest("properties.captureDescription.encoding", "'%s' is not an encoding; Avro and AvroDeflate are, and here also Parquet.", excerpt(*a.Encoding))
+			return badCapture("encoding", "'%s' is not an encoding; Avro and AvroDeflate are, and here also Parquet.", excerpt(*a.Encoding))
 		}
 		c.Format = f
 	}
 	if a.IntervalInSeconds != nil {
 		if n := *a.IntervalInSeconds; n < 0 || n > math.MaxInt32 {
-			return badRequest("properties.captureDescription.intervalInSeconds", "A window of %d seconds can't be.", n)
+			return badCapture("intervalInSeconds", "A window of %d seconds can't be.", n)
 		}
 		c.Interval = time.Duration(*a.IntervalInSeconds) * time.Second
 	}
@@ -92,18 +113,18 @@ func (a *armCapture) change(s *hub.Settings) error {
 // accountOf is the name of a storage account by its resource id.
 func accountOf(id string) string { return id[strings.LastIndexByte(id, '/')+1:] }
 
-func (d *armDestination) change(c *hub.Capture) error {
+func (d *captureDestination) change(c *hub.Capture) error {
 	if d == nil {
 		return nil
 	}
 	p := &d.Properties
 	switch {
 	case strings.EqualFold(d.Name, "EventHubArchive.AzureDataLake"), p.DataLakeAccountName != "":
-		return unsupported("DataLake", "properties.captureDescription.destination", "Azure Data Lake Storage Gen1 does not exist any more; Gen2 is a storage account.")
+		return &captureError{"destination", "DataLakeNotSupported", "Azure Data Lake Storage Gen1 does not exist any more; Gen2 is a storage account."}
 	case d.Name != "" && !strings.EqualFold(d.Name, blobDestination):
-		return badRequest("properties.captureDescription.destination.name", "'%s' is not a kind of destination; %s is.", excerpt(d.Name), blobDestination)
+		return badCapture("destination.name", "'%s' is not a kind of destination; %s is.", excerpt(d.Name), blobDestination)
 	case len(p.StorageAccountResourceID) > maxResourceID || len(p.BlobContainer) > maxResourceID || len(p.ArchiveNameFormat) > maxResourceID:
-		return badRequest("properties.captureDescription.destination.properties", "A property of the destination is longer than %d bytes.", maxResourceID)
+		return badCapture("destination.properties", "A property of the destination is longer than %d bytes.", maxResourceID)
 	}
 	if p.StorageAccountResourceID != "" {
 		c.Resource = p.StorageAccountResourceID
