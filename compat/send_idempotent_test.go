@@ -1,0 +1,136 @@
+package compat
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestSendIdempotent pipes numbered lines into millrace send while acknowledgements
+// are stolen and the broker is killed: each line is stored once, in order within its
+// partition. Without --idempotent the same thefts leave lines there twice.
+func TestSendIdempotent(t *testing.T) {
+	t.Logf("-kill-seed %d", *killSeed)
+	t.Run("lost acknowledgements", func(t *testing.T) {
+		r := pipeLines(t, 0.3, false, "--idempotent")
+		if r.twice > 0 || r.summary.Retries == 0 {
+			t.Errorf("%d lines are there twice, %d times it was tried again", r.twice, r.summary.Retries)
+		}
+		if len(r.summary.Partitions) != pipePartitions {
+			t.Errorf("it went to the partitions %v", r.summary.Partitions)
+		}
+	})
+	t.Run("kills", func(t *testing.T) {
+		r := pipeLines(t, 0.2, true, "--idempotent", "--partition", "1")
+		if r.twice > 0 || r.summary.Retries == 0 || r.kills == 0 {
+			t.Errorf("%d lines are there twice, %d times it was tried again, %d kills", r.twice, r.summary.Retries, r.kills)
+		}
+	})
+	t.Run("without", func(t *testing.T) {
+		if r := pipeLines(t, 0.2, false, "--partition", "1"); r.twice == 0 {
+			t.Error("no line is there twice: the thefts do nothing")
+		}
+	})
+}
+
+const pipePartitions = 3
+
+// piped is what became of the lines.
+type piped struct {
+	summary struct {
+		Events     int            `json:"events"`
+		Batches    int            `json:"batches"`
+		Retries    int            `json:"retries"`
+		Partitions map[string]int `json:"partitions"`
+	}
+	twice int // lines that are there more than once
+	kills int
+}
+
+// pipeLines pipes lines into send, in batches of three, over a thief, and kills the
+// broker now and then if it is to. All of the lines are there then.
+func pipeLines(t *testing.T, share float64, kill bool, flags ...string) (r piped) {
+	b := Start(t)
+	const name = "lines"
+	b.Hub(name, pipePartitions)
+	x := newThief(t, b.AMQP, share, *killSeed)
+	cmd := exec.Command(Binary(t), append([]string{"send", "--hub", name, "--batch", "3", "-o", "json"}, flags...)...)
+	cmd.Env = append(os.Environ(), fmt.Sprintf(
+		"EVENTHUB_CONNECTION_STRING=Endpoint=sb://%s;SharedAccessKeyName=RootManageSharedAccessKey;SharedAccessKey=SAS_KEY_VALUE;UseDevelopmentEmulator=true;", x.ln.Addr()))
+	var in strings.Builder
+	for line := range *idempotentEvents {
+		fmt.Fprintln(&in, line)
+	}
+	var out, errs bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(in.String()), &out, &errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	hangs := time.After(5*time.Minute + time.Duration(*idempotentEvents)*time.Second)
+	rng := rand.New(rand.NewPCG(*killSeed, 4))
+	for running := true; running; {
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("millrace send: %v\n%s%s", err, out.String(), errs.String())
+			}
+			running = false
+		case <-x.took:
+			if kill && (r.kills == 0 || rng.IntN(4) == 0) {
+				time.Sleep(time.Duration(rng.IntN(100)) * time.Millisecond) // of sending
+				b.Kill()
+				b.Restart()
+				r.kills++
+			}
+		case <-hangs:
+			cmd.Process.Kill() //nolint:errcheck // it may have ended
+			<-ended
+			t.Fatalf("millrace send hangs\n%s", errs.String())
+		}
+	}
+	if err := json.Unmarshal(out.Bytes(), &r.summary); err != nil || r.summary.Events != *idempotentEvents {
+		t.Errorf("it says %s, %v", out.String(), err)
+	}
+	r.twice = linesTwice(t, b, name)
+	t.Logf("%d lines in %d batches, tried again %d times; %d acknowledgements stolen, %d kills; %d lines there more than once",
+		r.summary.Events, r.summary.Batches, r.summary.Retries, x.stolen.Load(), r.kills, r.twice)
+	return r
+}
+
+// linesTwice reads the lines: all are there, and those that are the first of their
+// kind in order within their partition. It returns how many are there again.
+func linesTwice(t *testing.T, b *Broker, name string) (twice int) {
+	seen := map[int]bool{}
+	for partition := range pipePartitions {
+		last := -1
+		eachStored(t, b, name, strconv.Itoa(partition), func(body string) {
+			n, err := strconv.Atoi(body)
+			switch {
+			case err != nil:
+				t.Errorf("a line is %q", body)
+			case seen[n]:
+				twice++
+			default:
+				if n <= last {
+					t.Errorf("line %d follows line %d in partition %d", n, last, partition)
+				}
+				seen[n], last = true, n
+			}
+		})
+	}
+	for n := range *idempotentEvents {
+		if !seen[n] {
+			t.Errorf("line %d is not there", n)
+		}
+	}
+	return twice
+}
