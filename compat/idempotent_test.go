@@ -41,9 +41,7 @@ func idempotentRetries(t *testing.T, c *client, share float64, killEvery time.Du
 	args := append(c.expand(c.Run), "idempotent", name, fmt.Sprint(*idempotentEvents))
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir = c.dir
-	cmd.Env = append(os.Environ(), "MILLRACE_CA_FILE="+b.CA(), fmt.Sprintf(
-		"MILLRACE_CONNECTION_STRING=Endpoint=sb://%s;SharedAccessKeyName=RootManageSharedAccessKey;SharedAccessKey=SAS_KEY_VALUE;UseDevelopmentEmulator=true;",
-		x.ln.Addr()))
+	cmd.Env = append(os.Environ(), "MILLRACE_CA_FILE="+b.CA(), "MILLRACE_CONNECTION_STRING="+x.connectionString())
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	cmd.WaitDelay = 5 * time.Second

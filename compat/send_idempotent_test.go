@@ -40,6 +40,47 @@ func TestSendIdempotent(t *testing.T) {
 	})
 }
 
+// TestSendIdempotentGivesUp: when the time for a batch is over, or an interrupt ends
+// the attempts, send says that it may be stored, and it is there once.
+func TestSendIdempotentGivesUp(t *testing.T) {
+	for _, c := range []struct {
+		name, retryFor, says string
+		interrupt            bool
+	}{
+		{"time", "500ms", "given up after 500ms (--retry-for)", false},
+		{"interrupt", "1h", "given up when interrupted", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := Start(t)
+			b.Hub("lines", 1)
+			x := newThief(t, b.AMQP, 1, 1)
+			cmd := exec.Command(Binary(t), "send", "--hub", "lines", "--idempotent", "--retry-for", c.retryFor)
+			cmd.Env = append(os.Environ(), "EVENTHUB_CONNECTION_STRING="+x.connectionString())
+			var errs bytes.Buffer
+			cmd.Stdin, cmd.Stderr = strings.NewReader("one\n"), &errs
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			<-x.took
+			if c.interrupt {
+				if err := cmd.Process.Signal(os.Interrupt); err != nil {
+					t.Error(err)
+				}
+			}
+			err := cmd.Wait()
+			if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(errs.String(), "a batch of 1 event was not acknowledged, and may be stored: ") ||
+				!strings.Contains(errs.String(), c.says) {
+				t.Errorf("it ends with %v and says %s", err, errs.String())
+			}
+			stored := 0
+			eachStored(t, b, "lines", "0", func(string) { stored++ })
+			if stored != 1 {
+				t.Errorf("the line is there %d times, after %d thefts", stored, x.stolen.Load())
+			}
+		})
+	}
+}
+
 const pipePartitions = 3
 
 // piped is what became of the lines.
@@ -62,8 +103,7 @@ func pipeLines(t *testing.T, share float64, kill bool, flags ...string) (r piped
 	b.Hub(name, pipePartitions)
 	x := newThief(t, b.AMQP, share, *killSeed)
 	cmd := exec.Command(Binary(t), append([]string{"send", "--hub", name, "--batch", "3", "-o", "json"}, flags...)...)
-	cmd.Env = append(os.Environ(), fmt.Sprintf(
-		"EVENTHUB_CONNECTION_STRING=Endpoint=sb://%s;SharedAccessKeyName=RootManageSharedAccessKey;SharedAccessKey=SAS_KEY_VALUE;UseDevelopmentEmulator=true;", x.ln.Addr()))
+	cmd.Env = append(os.Environ(), "EVENTHUB_CONNECTION_STRING="+x.connectionString())
 	var in strings.Builder
 	for line := range *idempotentEvents {
 		fmt.Fprintln(&in, line)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -41,6 +42,11 @@ func newThief(t *testing.T, broker string, share float64, seed uint64) *thief {
 		x.wg.Wait()
 	})
 	return x
+}
+
+// connectionString leads to the broker through the thief.
+func (x *thief) connectionString() string {
+	return fmt.Sprintf("Endpoint=sb://%s;SharedAccessKeyName=RootManageSharedAccessKey;SharedAccessKey=SAS_KEY_VALUE;UseDevelopmentEmulator=true;", x.ln.Addr())
 }
 
 func (x *thief) run() {
