@@ -14,9 +14,10 @@ import (
 	"github.com/millrace/millrace/event"
 )
 
-// The idempotent producers of two SDKs, frame by frame, since they can't be had
-// here: .NET's needs its runtime, and Java's is not public. What they share, the
-// way to an open session, is as short as the broker allows.
+// The idempotent producers of two SDKs, frame by frame, since they can't be driven
+// here: .NET's needs its runtime, and of Java's, 5.21.3 has only a flag that is not
+// public, with nothing behind it. What they share, the way to an open session, is as
+// short as the broker allows.
 
 const (
 	producerID       = "com.microsoft:producer-id"
