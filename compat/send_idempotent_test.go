@@ -20,20 +20,19 @@ func TestSendIdempotent(t *testing.T) {
 	t.Logf("-kill-seed %d", *killSeed)
 	t.Run("lost acknowledgements", func(t *testing.T) {
 		r := pipeLines(t, 0.3, false, "--idempotent")
-		if r.twice > 0 || r.summary.Retries == 0 {
-			t.Errorf("%d lines are there twice, %d times it was tried again", r.twice, r.summary.Retries)
-		}
+		r.storedOnce(t)
 		if len(r.summary.Partitions) != pipePartitions {
 			t.Errorf("it went to the partitions %v", r.summary.Partitions)
 		}
 	})
 	t.Run("kills", func(t *testing.T) {
 		r := pipeLines(t, 0.2, true, "--idempotent", "--partition", "1")
-		if r.twice > 0 || r.summary.Retries == 0 || r.kills == 0 {
-			t.Errorf("%d lines are there twice, %d times it was tried again, %d kills", r.twice, r.summary.Retries, r.kills)
+		r.storedOnce(t)
+		if r.kills == 0 {
+			t.Error("nothing was killed")
 		}
 	})
-	t.Run("without", func(t *testing.T) {
+	t.Run("without", func(t *testing.T) { // where the SDK's retries may also end early
 		if r := pipeLines(t, 0.2, false, "--partition", "1"); r.twice == 0 {
 			t.Error("no line is there twice: the thefts do nothing")
 		}
@@ -91,12 +90,25 @@ type piped struct {
 		Retries    int            `json:"retries"`
 		Partitions map[string]int `json:"partitions"`
 	}
-	twice int // lines that are there more than once
+	err   error // of the command
+	there int   // different lines
+	twice int   // and how many more of them
 	kills int
 }
 
+func (r *piped) storedOnce(t *testing.T) {
+	t.Helper()
+	n := *idempotentEvents
+	if r.err != nil || r.summary.Events != n || r.there != n || r.twice > 0 {
+		t.Errorf("of %d lines it counts %d, %d are there, %d of them twice, %v", n, r.summary.Events, r.there, r.twice, r.err)
+	}
+	if r.summary.Retries == 0 {
+		t.Error("nothing was tried again")
+	}
+}
+
 // pipeLines pipes lines into send, in batches of three, over a thief, and kills the
-// broker now and then if it is to. All of the lines are there then.
+// broker now and then if it is to.
 func pipeLines(t *testing.T, share float64, kill bool, flags ...string) (r piped) {
 	b := Start(t)
 	const name = "lines"
@@ -120,8 +132,8 @@ func pipeLines(t *testing.T, share float64, kill bool, flags ...string) (r piped
 	for running := true; running; {
 		select {
 		case err := <-ended:
-			if err != nil {
-				t.Errorf("millrace send: %v\n%s%s", err, out.String(), errs.String())
+			if r.err = err; err != nil {
+				t.Logf("millrace send: %v\n%s%s", err, out.String(), errs.String())
 			}
 			running = false
 		case <-x.took:
@@ -137,18 +149,18 @@ func pipeLines(t *testing.T, share float64, kill bool, flags ...string) (r piped
 			t.Fatalf("millrace send hangs\n%s", errs.String())
 		}
 	}
-	if err := json.Unmarshal(out.Bytes(), &r.summary); err != nil || r.summary.Events != *idempotentEvents {
+	if err := json.Unmarshal(out.Bytes(), &r.summary); err != nil {
 		t.Errorf("it says %s, %v", out.String(), err)
 	}
-	r.twice = linesTwice(t, b, name)
+	r.there, r.twice = countLines(t, b, name)
 	t.Logf("%d lines in %d batches, tried again %d times; %d acknowledgements stolen, %d kills; %d lines there more than once",
 		r.summary.Events, r.summary.Batches, r.summary.Retries, x.stolen.Load(), r.kills, r.twice)
 	return r
 }
 
-// linesTwice reads the lines: all are there, and those that are the first of their
-// kind in order within their partition. It returns how many are there again.
-func linesTwice(t *testing.T, b *Broker, name string) (twice int) {
+// countLines reads the lines: those that are the first of their kind are in order
+// within their partition. It returns how many there are, and how many more of them.
+func countLines(t *testing.T, b *Broker, name string) (there, twice int) {
 	seen := map[int]bool{}
 	for partition := range pipePartitions {
 		last := -1
@@ -167,10 +179,5 @@ func linesTwice(t *testing.T, b *Broker, name string) (twice int) {
 			}
 		})
 	}
-	for n := range *idempotentEvents {
-		if !seen[n] {
-			t.Errorf("line %d is not there", n)
-		}
-	}
-	return twice
+	return len(seen), twice
 }
