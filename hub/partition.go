@@ -247,6 +247,12 @@ func (p *Partition) open(ctx context.Context) (store.Log, error) {
 		}
 		opened := p.opened
 		if opened == nil {
+			// It may have been opened since it was asked for: another opening would
+			// have its own idea of the producers.
+			if l := p.log.Load(); l.usable() {
+				p.mu.Unlock()
+				return l, nil
+			}
 			p.opened = make(chan struct{})
 			p.mu.Unlock()
 			return p.openHere(ctx)

@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -171,6 +172,40 @@ func TestFencingIsStored(t *testing.T) {
 	w.crash(rand.New(rand.NewPCG(1, 2)))
 	if x := <-produce(w.at("h"), id, 0, 2, 1); kind(x.err) != hub.ProducerFenced {
 		t.Errorf("the first instance sends: %v", x.err)
+	}
+}
+
+// TestOpenedOnce: those who come at once when a partition has not been opened yet
+// share what is known of its producers. Were it opened twice, the first opening's
+// would be forgotten, and with it who is fenced and what was stored.
+func TestOpenedOnce(t *testing.T) {
+	w := newWorld(t)
+	p := w.hub("h", 1, hub.Settings{}).At(0)
+	const instances = 16
+	claim := func(i, epoch int) hub.Claim {
+		return hub.Claim{ID: new(int64(1 + i)), Epoch: new(int16(epoch)), Sequence: new(int32(0))}
+	}
+	for i := range instances {
+		w.join(p, claim(i, 0))
+	}
+	for round := 1; round <= 2000; round++ {
+		w.reopen()
+		p := w.at("h")
+		var together sync.WaitGroup
+		for i := range instances {
+			together.Go(func() {
+				if _, err := p.JoinProducer(context.Background(), claim(i, round)); err != nil {
+					t.Error(err)
+				}
+				if _, err := p.JoinProducer(context.Background(), claim(i, round-1)); kind(err) != hub.ProducerFenced {
+					t.Errorf("round %d: the instance before is told: %v", round, err)
+				}
+			})
+		}
+		together.Wait()
+		if t.Failed() {
+			return
+		}
 	}
 }
 

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,15 +47,9 @@ func openAMQPLoad(ctx context.Context, b *bench) (*amqpLoad, error) {
 		return nil, fmt.Errorf("the event hub %s can't be used: %w", b.hub, explain(err))
 	}
 	b.partitions = len(props.PartitionIDs)
-	scheme, port := "amqps", "5671"
-	if cs.Emulator {
-		scheme, port = "amqp", "5672"
-	}
-	if cs.Port != 0 {
-		port = strconv.Itoa(cs.Port)
-	}
+	scheme, address := b.target.amqp()
 	l := &amqpLoad{bench: b}
-	l.conn, err = amqp.Dial(ctx, scheme+"://"+net.JoinHostPort(cs.Host, port), &amqp.ConnOptions{
+	l.conn, err = amqp.Dial(ctx, scheme+"://"+address, &amqp.ConnOptions{
 		SASLType: amqp.SASLTypePlain(cs.KeyName, cs.Key), TLSConfig: b.target.tls, ContainerID: "millrace-bench", HostName: cs.Host,
 	})
 	if err != nil {

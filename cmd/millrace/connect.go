@@ -126,21 +126,27 @@ func (t *target) forSDK(hub string) string {
 	return hub
 }
 
+// amqp is where the broker speaks AMQP, and the scheme of its URL.
+func (t *target) amqp() (scheme, address string) {
+	scheme, port := "amqps", 5671
+	if t.cs.Emulator {
+		scheme, port = "amqp", 5672
+	}
+	if t.cs.Port != 0 {
+		port = t.cs.Port
+	}
+	return scheme, net.JoinHostPort(t.cs.Host, strconv.Itoa(port))
+}
+
 // dialTimeout is how long a broker may take to answer the first knock.
 const dialTimeout = 10 * time.Second
 
 // reach knocks before the SDK does, whose retries would take minutes to say that
 // nobody is there.
 func (t *target) reach(ctx context.Context) error {
-	port := t.cs.Port
-	if port == 0 {
-		port = 5671
-		if t.cs.Emulator {
-			port = 5672
-		}
-	}
+	_, address := t.amqp()
 	d := net.Dialer{Timeout: dialTimeout}
-	c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(t.cs.Host, strconv.Itoa(port)))
+	c, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
 		advice := "check the connection string"
 		if t.local() {

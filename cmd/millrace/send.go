@@ -25,6 +25,8 @@ type sendOptions struct {
 	contentType string
 	batch       int
 	quiet       bool
+	idempotent  bool
+	retryFor    time.Duration
 	givenCount  bool
 	propertyMap map[string]any
 }
@@ -35,9 +37,13 @@ func newSend() *cobra.Command {
 		Use:   "send",
 		Short: "Send events: samples, or the lines of standard input",
 		Long: "Send events to an event hub. With --count, sample events in JSON, one batch to each partition in turn; without,\n" +
-			"the lines of standard input, an event each, as fast as they come. Any Event Hubs connection string will do.",
+			"the lines of standard input, an event each, as fast as they come. Any Event Hubs connection string will do.\n\n" +
+			"When an acknowledgement is lost with its connection, the batch is sent again, and is then there twice. With\n" +
+			"--idempotent it is not: events have numbers by which the broker knows them, and are sent again until they are\n" +
+			"acknowledged, each stored once, in order, through lost connections and restarts of the broker.",
 		Example: "  millrace send --hub trial --count 10 --interval 2s\n" +
-			"  tail -f access.log | millrace send --hub trial --partition-key web1",
+			"  tail -f access.log | millrace send --hub trial --partition-key web1\n" +
+			"  export-orders | millrace send --hub orders --partition 0 --idempotent",
 		Args: arguments(cobra.NoArgs),
 	}
 	o.broker.add(cmd, false)
@@ -50,10 +56,15 @@ func newSend() *cobra.Command {
 	f.StringArrayVar(&o.properties, "property", nil, "application property, `NAME=VALUE`, of every event; may be repeated")
 	f.StringVar(&o.contentType, "content-type", "", "content `TYPE` of every event (default application/json for samples)")
 	f.IntVar(&o.batch, "batch", 0, "events in a batch at most (default 1 for samples; for lines as many as are waiting and fit)")
+	f.BoolVar(&o.idempotent, "idempotent", false, "store each event once, whatever happens to connections and broker; batches go to one partition after the other, or to --partition")
+	f.DurationVar(&o.retryFor, "retry-for", time.Minute, "how long to go on trying to have a batch acknowledged, with --idempotent")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print only what went wrong")
 	out := addOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		o.givenCount = f.Changed("count")
+		if f.Changed("retry-for") && !o.idempotent {
+			return misused("--retry-for goes with --idempotent")
+		}
 		return o.run(cmd, *out)
 	}
 	return cmd
@@ -63,6 +74,10 @@ func (o *sendOptions) check(in io.Reader) error {
 	switch {
 	case o.partition != "" && o.key != "":
 		return misused("--partition and --partition-key exclude each other")
+	case o.idempotent && o.key != "":
+		return misused("--idempotent and --partition-key exclude each other: numbers are those of a partition, and a key leaves the choice to the broker; give --partition, or neither")
+	case o.retryFor <= 0:
+		return misused("--retry-for must be longer than 0")
 	case o.batch < 0, o.givenCount && o.count < 1, o.interval < 0:
 		return misused("--count, --batch and --interval can't be negative, and --count is 1 at least")
 	case o.interval > 0 && !o.givenCount:
@@ -96,10 +111,14 @@ func (o *sendOptions) run(cmd *cobra.Command, out output) error {
 	if err != nil {
 		return err
 	}
-	s := &sender{sendOptions: o, client: client, started: time.Now(), summary: sendSummary{Hub: hub, Partitions: map[string]int{}}}
-	defer goodbye(client)
-	if err := s.open(ctx); err != nil {
+	s := &sender{sendOptions: o, producer: sdkProducer{client}, started: time.Now(), errs: cmd.ErrOrStderr(), summary: sendSummary{Hub: hub, Partitions: map[string]int{}}}
+	defer func() { goodbye(s.producer) }()
+	if err := s.open(ctx, client); err != nil {
 		return err
+	}
+	if o.idempotent {
+		goodbye(client)
+		s.producer = newIdempotentProducer(t, hub, o.retryFor, s.again)
 	}
 	s.report(cmd, out)
 	if o.givenCount {
@@ -114,13 +133,16 @@ func (o *sendOptions) run(cmd *cobra.Command, out output) error {
 // goes, so that their order holds.
 type sender struct {
 	*sendOptions
-	client     *azeventhubs.ProducerClient
+	producer   producer
 	partitions []string
+	turn       int // of the partitions, where batches go to each in turn
 	started    time.Time
 	summary    sendSummary
 
-	say func(format string, args ...any) // a line for a person who watches, or nothing
-	bar *progressbar.ProgressBar
+	say     func(format string, args ...any) // a line for a person who watches, or nothing
+	bar     *progressbar.ProgressBar
+	errs    io.Writer
+	retried time.Time // when a person was last told of a retry
 }
 
 // sendSummary is what send prints at the end.
@@ -130,13 +152,15 @@ type sendSummary struct {
 	Batches int     `json:"batches"`
 	Bytes   int     `json:"bytes"` // of the bodies
 	Seconds float64 `json:"seconds"`
+	// Retries counts what was tried again, with --idempotent.
+	Retries int `json:"retries,omitempty"`
 	// Partitions counts the events by partition, where it is known: not when
 	// the broker chose it.
 	Partitions map[string]int `json:"partitions"`
 }
 
-func (s *sender) open(ctx context.Context) error {
-	p, err := s.client.GetEventHubProperties(ctx, nil)
+func (s *sender) open(ctx context.Context, client *azeventhubs.ProducerClient) error {
+	p, err := client.GetEventHubProperties(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("the event hub %s can't be used: %w", s.summary.Hub, explain(err))
 	}
@@ -195,44 +219,52 @@ func batches(n int) string {
 	return fmt.Sprintf("%d batches", n)
 }
 
-// batchFor begins a batch, for a partition if that is not the broker's choice.
-func (s *sender) batchFor(ctx context.Context, partition string) (*azeventhubs.EventDataBatch, error) {
-	o := &azeventhubs.EventDataBatchOptions{}
+// goal is where the next batch goes. inTurn tells whether, without flags, it is to
+// a partition after the other instead of where the broker likes.
+func (s *sender) goal(inTurn bool) goal {
 	switch {
 	case s.key != "":
-		o.PartitionKey = &s.key
+		return goal{key: s.key}
 	case s.partition != "":
-		o.PartitionID = &s.partition
-	case partition != "":
-		o.PartitionID = &partition
+		return goal{partition: s.partition}
+	case !inTurn && !s.idempotent:
+		return goal{}
 	}
-	b, err := s.client.NewEventDataBatch(ctx, o)
-	if err != nil {
-		return nil, fmt.Errorf("a batch can't be begun: %w", explain(err))
-	}
-	return b, nil
+	s.turn++
+	return goal{partition: s.partitions[(s.turn-1)%len(s.partitions)]}
 }
 
 // send sends a batch and counts it.
-func (s *sender) send(ctx context.Context, b *azeventhubs.EventDataBatch, partition string, bytes int) error {
-	// An interrupt leaves no batch of which nobody knows whether it was stored.
-	if err := s.client.SendEventDataBatch(context.WithoutCancel(ctx), b, nil); err != nil {
-		return fmt.Errorf("a batch of %s was not acknowledged: %w", count(int(b.NumEvents()), "event"), explain(err))
+func (s *sender) send(ctx context.Context, b batch, to goal, bytes int) error {
+	if err := s.producer.send(ctx, b); err != nil {
+		return err
 	}
-	n := int(b.NumEvents())
+	n := b.events()
 	s.summary.Events += n
 	s.summary.Batches++
 	s.summary.Bytes += bytes
-	if s.partition != "" {
-		partition = s.partition
-	}
-	if partition != "" {
-		s.summary.Partitions[partition] += n
+	if to.partition != "" {
+		s.summary.Partitions[to.partition] += n
 	}
 	if s.bar != nil {
 		s.bar.Add(n) //nolint:errcheck // decoration
 	}
 	return nil
+}
+
+// retryNotes is how often a person is told that something is tried again.
+const retryNotes = 5 * time.Second
+
+// again is told of a failure after which something is tried again.
+func (s *sender) again(err error) {
+	s.summary.Retries++
+	if now := time.Now(); now.Sub(s.retried) >= retryNotes {
+		s.retried = now
+		if s.bar != nil {
+			s.bar.Clear() //nolint:errcheck // decoration
+		}
+		fmt.Fprintf(s.errs, "trying again: %v\n", explain(err))
+	}
 }
 
 func (s *sender) event(body []byte, contentType string) *azeventhubs.EventData {

@@ -45,19 +45,14 @@ func newUUID() string {
 // samples sends sample events, a batch to each partition in turn.
 func (s *sender) samples(ctx context.Context) error {
 	size := max(1, s.batch)
-	turn := 0
 	for n := 1; n <= s.count; {
 		if n > 1 {
 			if err := pause(ctx, s.interval); err != nil {
 				return err
 			}
 		}
-		partition := ""
-		if s.partition == "" && s.key == "" {
-			partition = s.partitions[turn%len(s.partitions)]
-		}
-		turn++
-		b, err := s.batchFor(ctx, partition)
+		to := s.goal(true)
+		b, err := s.producer.begin(ctx, to)
 		if err != nil {
 			return err
 		}
@@ -69,7 +64,7 @@ func (s *sender) samples(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			err = b.AddEventData(s.event(body, "application/json"), nil)
+			err = b.add(s.event(body, "application/json"))
 			if errors.Is(err, azeventhubs.ErrEventDataTooLarge) && len(sent) > 0 {
 				break // the batch is full
 			}
@@ -79,25 +74,23 @@ func (s *sender) samples(ctx context.Context) error {
 			sent = append(sent, x)
 			total += len(body)
 		}
-		if err := s.send(ctx, b, partition, total); err != nil {
+		if err := s.send(ctx, b, to, total); err != nil {
 			return err
 		}
 		for _, x := range sent {
-			s.say("%s", s.describe(x, partition))
+			s.say("%s", describe(x, to))
 		}
 	}
 	return nil
 }
 
 // describe is the line for a sample that was sent.
-func (s *sender) describe(x sample, partition string) string {
-	switch {
-	case s.key != "":
-		return fmt.Sprintf("event %d → key %s  event_id %s", x.MessageID, s.key, x.EventID)
-	case s.partition != "":
-		partition = s.partition
+func describe(x sample, to goal) string {
+	where := "partition " + to.partition
+	if to.key != "" {
+		where = "key " + to.key
 	}
-	return fmt.Sprintf("event %d → partition %s  event_id %s", x.MessageID, partition, x.EventID)
+	return fmt.Sprintf("event %d → %s  event_id %s", x.MessageID, where, x.EventID)
 }
 
 // pause waits, unless it is interrupted.
@@ -156,15 +149,16 @@ func readLines(ctx context.Context, in io.Reader) <-chan line {
 // lines sends the lines of an input, those that wait together in one batch.
 func (s *sender) lines(ctx context.Context, in io.Reader) error {
 	input := readLines(ctx, in)
-	var batch *azeventhubs.EventDataBatch
+	var open batch
+	var to goal
 	total := 0
 	flush := func() error {
-		if batch == nil {
+		if open == nil {
 			return nil
 		}
-		b := batch
-		batch = nil
-		err := s.send(ctx, b, "", total)
+		b := open
+		open = nil
+		err := s.send(ctx, b, to, total)
 		total = 0
 		return err
 	}
@@ -177,17 +171,18 @@ func (s *sender) lines(ctx context.Context, in io.Reader) error {
 			return errors.Join(err, flush())
 		}
 		for added := false; !added; {
-			if batch == nil {
-				if batch, err = s.batchFor(ctx, ""); err != nil {
+			if open == nil {
+				to = s.goal(false)
+				if open, err = s.producer.begin(ctx, to); err != nil {
 					return err
 				}
 			}
-			err := batch.AddEventData(s.event(next.body, ""), nil)
+			err := open.add(s.event(next.body, ""))
 			switch {
 			case err == nil:
 				added = true
 				total += len(next.body)
-			case errors.Is(err, azeventhubs.ErrEventDataTooLarge) && batch.NumEvents() > 0:
+			case errors.Is(err, azeventhubs.ErrEventDataTooLarge) && open.events() > 0:
 				if err := flush(); err != nil {
 					return err
 				}
@@ -197,7 +192,7 @@ func (s *sender) lines(ctx context.Context, in io.Reader) error {
 				return err
 			}
 		}
-		if s.batch > 0 && int(batch.NumEvents()) >= s.batch {
+		if s.batch > 0 && open.events() >= s.batch {
 			if err := flush(); err != nil {
 				return err
 			}
