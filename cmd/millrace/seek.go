@@ -44,8 +44,8 @@ func newSeek() *cobra.Command {
 			"not moved, nor is any other, unless --force is given. The default is the longest of the SDKs' own, of .NET's.\n\n" +
 			"Positions between the oldest event and the end have to be looked up in the hub, in the group itself. Where its\n" +
 			"consumers run they let nobody in; --lookup-group names another group to read in.\n\n" +
-			"Go's SDK names the blobs as namespace, hub and group are given, the others in lower case. Those that the group\n" +
-			"has are moved; if it has none, both are written.",
+			"Go's SDK names the blobs as namespace, hub and group are given, the others in lower case, and Java's without a\n" +
+			"port. Those that the group has are moved; if it has none, all are written.",
 		Example: "  millrace seek --hub orders --group audit --to -2h --dry-run\n" +
 			"  millrace seek --hub orders --to '#1200' --partition 3\n" +
 			"  millrace seek --hub orders --to earliest --container azure-webjobs-eventhub",

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,7 +15,8 @@ import (
 
 // spelling is how the blobs of a group are named. The SDKs for .NET, Java,
 // JavaScript and Python fold namespace, hub and group to lower case. Go's takes them
-// as they are given, so that even the group $Default has two spellings.
+// as they are given, so that even the group $Default has two spellings. And Java's
+// leaves out the port of a namespace that has one.
 type spelling struct {
 	namespace, hub, group string
 }
@@ -31,7 +33,11 @@ func spellings(namespace string, hubs []string, group string) []spelling {
 	for _, hub := range hubs {
 		add(spelling{namespace, hub, group})
 	}
-	add(spelling{strings.ToLower(namespace), strings.ToLower(hubs[0]), strings.ToLower(group)})
+	folded := spelling{strings.ToLower(namespace), strings.ToLower(hubs[0]), strings.ToLower(group)}
+	add(folded)
+	if host, _, err := net.SplitHostPort(folded.namespace); err == nil {
+		add(spelling{host, folded.hub, folded.group})
+	}
 	return all
 }
 

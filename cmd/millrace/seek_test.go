@@ -132,17 +132,19 @@ func (s *shelf) list(versions bool) []string {
 func TestSeekWrites(t *testing.T) {
 	s := newShelf(t)
 	plan, errs, status := s.seek("--to", "#4", "--dry-run")
-	if status != 0 || len(plan.Partitions) != 2 || len(plan.Partitions[0].Moves) != 3 || plan.Partitions[1].Moves[0].Old != nil {
+	if status != 0 || len(plan.Partitions) != 2 || len(plan.Partitions[0].Moves) != 4 || plan.Partitions[1].Moves[0].Old != nil {
 		t.Fatalf("%d %s %+v", status, errs, plan)
 	}
 	if _, err := s.blobs.GetProperties(t.Context(), nil); err == nil {
 		t.Fatal("a dry run has made the container")
 	}
-	// Nothing tells which SDK reads them: as they are given, and in lower case.
+	// Nothing tells which SDK reads them: as they are given, in lower case, and so without the port.
 	if _, errs, status = s.seek("--to", "#4"); status != 0 {
 		t.Fatal(errs)
 	}
+	host, _, _ := strings.Cut(s.namespace, ":")
 	want := []string{
+		host + "/orders/$default/checkpoint/0 offset=3 sequencenumber=3", host + "/orders/$default/checkpoint/1 offset=3 sequencenumber=3",
 		"Orders/$Default/checkpoint/0 offset=3 sequencenumber=3", "Orders/$Default/checkpoint/1 offset=3 sequencenumber=3",
 		"orders/$Default/checkpoint/0 offset=3 sequencenumber=3", "orders/$Default/checkpoint/1 offset=3 sequencenumber=3",
 		"orders/$default/checkpoint/0 offset=3 sequencenumber=3", "orders/$default/checkpoint/1 offset=3 sequencenumber=3",
