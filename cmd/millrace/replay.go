@@ -48,8 +48,9 @@ func newReplay() *cobra.Command {
 			"flags go on from there. A batch under way then may be stored too, and so be sent twice; a replay that is run again\n" +
 			"with the same flags sends everything again. With --resume FILE, a replay of a hub keeps in the file, after each\n" +
 			"batch, what is acknowledged, and one that is run again with the same flags goes on from there, after kill -9 as\n" +
-			"well: of each partition, the batch that was under way may be there twice, and no more (with --by-key, the batches\n" +
-			"under way of all keys).\n\n" + locationHelp,
+			"well. A batch that was under way in a partition is looked for in its end, and not sent again if it is there. Where\n" +
+			"others send, too, or the group $Default of the hub can't be read, that can't be told: the batch may then be there\n" +
+			"twice. So may, with --by-key, the batches under way of all keys.\n\n" + locationHelp,
 		Example: "  millrace replay --from-capture ./captured/localhost/orders --hub orders-again\n" +
 			"  millrace replay --from-capture ./captured --event-hub orders --hub trial --by-key --from -1h --rate 500\n" +
 			"  millrace replay --from-hub orders --hub orders-again --from -2h --until -1h --resume orders.replay",
@@ -140,6 +141,9 @@ func (o *replayOptions) run(cmd *cobra.Command, out output) error {
 	if err := r.fit(); err != nil {
 		return err
 	}
+	if err := r.begin(ctx, t, cmd.ErrOrStderr()); err != nil {
+		return err
+	}
 	if !o.quiet && out == asText && isTerminal(cmd.ErrOrStderr()) {
 		r.bar = sendingBar(cmd.ErrOrStderr(), -1)
 	}
@@ -171,6 +175,9 @@ type replaySummary struct {
 	Batches int     `json:"batches"`
 	Bytes   int     `json:"bytes"` // of the bodies
 	Seconds float64 `json:"seconds"`
+	// Found counts the events that an earlier run of a resumed replay had sent without
+	// knowing that they were stored.
+	Found int `json:"found,omitempty"`
 	// Gone counts the events that a hub removed before they could be read.
 	Gone int64 `json:"gone,omitempty"`
 	// Partitions has what was read, by the partition that it was in.
@@ -312,7 +319,7 @@ func (r *replayer) settle(to goal, b *openBatch) error {
 	if r.fromHub == nil {
 		return nil
 	}
-	return r.fromHub.keep(map[string]int64{to.partition: b.last})
+	return r.fromHub.keepBatch(to.partition, b)
 }
 
 // flush sends the batches that are open, and counts what is acknowledged.

@@ -29,6 +29,7 @@ type hubSource struct {
 	id     hubID
 	ranges []*hubRange
 	resume *resumeFile // nil without --resume
+	fresh  bool        // the file is not there yet
 }
 
 // hubID tells an event hub from others, and from one of its name that was there
@@ -139,8 +140,8 @@ func (o *replayOptions) prepare(ctx context.Context, s *hubSource, target hubID,
 	for _, r := range s.ranges {
 		want.Partitions[r.partition] = &resumePartition{Next: r.next, End: r.end}
 	}
-	s.resume = &resumeFile{o.resume, want}
-	return s.resume.save()
+	s.resume, s.fresh = &resumeFile{o.resume, want}, true
+	return nil
 }
 
 // keep keeps which events were the last that are acknowledged, by partition, with all
@@ -153,6 +154,15 @@ func (s *hubSource) keep(last map[string]int64) error {
 		s.resume.Partitions[id].Next = n + 1
 	}
 	return s.resume.save()
+}
+
+// keepBatch keeps that a partition's batch is acknowledged.
+func (s *hubSource) keepBatch(partition string, b *openBatch) error {
+	if s.resume == nil {
+		return nil
+	}
+	s.resume.Partitions[partition].TargetEnd += int64(b.NumEvents())
+	return s.keep(map[string]int64{partition: b.last})
 }
 
 // finish is called when everything is acknowledged. It fails if events were gone

@@ -35,6 +35,9 @@ type resumeState struct {
 type resumePartition struct {
 	Next int64 `json:"next"`
 	End  int64 `json:"end"`
+	// TargetEnd is where the target's partition of the same number ends with what is
+	// acknowledged, if nobody else sends to it. It is not kept with --by-key.
+	TargetEnd int64 `json:"targetEnd"`
 }
 
 const resumeVersion = 1
