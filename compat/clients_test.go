@@ -28,7 +28,7 @@ var (
 var cases = [][]string{
 	{"single", "batch", "partition-id", "partition-key", "round-robin", "one-byte", "large", "positions",
 		"hub-properties", "partition-properties", "last-enqueued", "bodies", "properties"},
-	{"processor"}, {"takeover"}, {"checkpoint"},
+	{"processor"}, {"takeover"}, {"checkpoint"}, {"seek"},
 	{"tls", "websocket"},
 	{"wrong-key", "unknown-hub", "unknown-group", "bad-partition", "listen-only-send", "send-only-receive",
 		"sixth-receiver", "owner-level", "too-large", "beyond-end"},
@@ -196,6 +196,7 @@ func TestClients(t *testing.T) {
 				"MILLRACE_SEND_CONNECTION_STRING=" + b.ConnectionStringOf(SendRule, SendKey),
 				"MILLRACE_STORAGE_CONNECTION_STRING=" + b.StorageConnectionString,
 				"MILLRACE_HUB=" + c.name + "-",
+				"MILLRACE_BINARY=" + Binary(t),
 			}
 			for _, group := range cases {
 				var names []string

@@ -181,10 +181,13 @@ type world struct {
 	broker *brokerUnderTest
 	ports  millrace.Endpoints
 	env    []string
+	flags  []string // of the broker
 }
 
-func newWorld(t *testing.T) *world {
-	w := &world{t: t, dir: t.TempDir()}
+// newWorld starts a broker, with more flags if some are given, and makes the hub
+// trial of 2 partitions.
+func newWorld(t *testing.T, flags ...string) *world {
+	w := &world{t: t, dir: t.TempDir(), flags: flags}
 	w.start()
 	w.ports = w.broker.endpoints
 	w.env = []string{
@@ -201,7 +204,7 @@ func (w *world) start() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	args := []string{"--amqps", "off", "--https", "off"}
+	args := append([]string{"--amqps", "off", "--https", "off"}, w.flags...)
 	if w.ports.AMQP != "" {
 		args = append(args, "--amqp", w.ports.AMQP, "--http", w.ports.HTTP, "--blob", w.ports.Blob)
 	}

@@ -73,7 +73,7 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.AddCommand(
-		newServe(), newSend(), newReceive(), newReplay(), newCapture(), newNamespace(), newHub(), newGroup(), newPublisher(), newKey(), newAppGroup(), newFault(),
+		newServe(), newSend(), newReceive(), newReplay(), newSeek(), newCapture(), newNamespace(), newHub(), newGroup(), newPublisher(), newKey(), newAppGroup(), newFault(),
 		newBench(), newDoctor(), newVerify(), newTLS(), newHealthcheck(), newVersion(),
 	)
 	return root

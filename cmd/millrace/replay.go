@@ -4,18 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
 	"slices"
 	"strconv"
-	"strings"
-	"syscall"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
-
-	"github.com/millrace/millrace/capture/archive"
 )
 
 // replayOptions are what the flags of replay say.
@@ -23,136 +18,144 @@ type replayOptions struct {
 	selectFlags
 	broker    brokerFlags
 	locations []string
-	hub       string
-	byKey     bool
-	rate      int
-	quiet     bool
+
+	fromHub, fromConnection, fromGroup string
+	resume                             string
+
+	hub   string
+	byKey bool
+	rate  int
+	quiet bool
 }
 
 func newReplay() *cobra.Command {
 	var o replayOptions
 	cmd := &cobra.Command{
 		Use:   "replay",
-		Short: "Send captured events to an event hub again",
-		Long: "Send the events of captured files to an event hub: each to the partition of the number that it was in, in\n" +
-			"order, partition after partition. With --by-key, events go where their partition key leads in the new hub, which\n" +
-			"may have another number of partitions; the order of one key's events is kept.\n\n" +
-			"Bodies, message and application properties, partition keys and annotations are sent as the files have them;\n" +
-			"they get new sequence numbers and times. Files know fewer types than AMQP: from Avro, integers come back as long,\n" +
-			"timestamps as long in milliseconds, booleans as the strings True and False, lists and maps as JSON in strings; from\n" +
-			"Parquet, all application properties as strings. An event without a message id gets one.\n\n" +
+		Short: "Send captured events, or those of another event hub, to an event hub again",
+		Long: "Send the events of captured files, or a range of an event hub, to an event hub: each to the partition of the\n" +
+			"number that it was in, in order. With --by-key, events go where their partition key leads in the new hub, which may\n" +
+			"have another number of partitions; the order of one key's events is kept.\n\n" +
+			"Bodies, message and application properties, partition keys and annotations are sent as they were; events get new\n" +
+			"sequence numbers and times. From a hub, every type comes back as it was. Files know fewer types than AMQP: from\n" +
+			"Avro, integers come back as long, timestamps as long in milliseconds, booleans as the strings True and False, lists\n" +
+			"and maps as JSON in strings; from Parquet, all application properties as strings. An event without a message id\n" +
+			"gets one.\n\n" +
+			"--from-hub reads a hub of the same namespace, or of the one of --from-connection-string: what is in it when the\n" +
+			"replay begins, from --from up to, and without, --until. Where consumers of a group run, they let nobody else read\n" +
+			"in it: --from-group names another.\n\n" +
 			"When a replay has ended early, by an interrupt or an error, it says what is acknowledged for certain and which\n" +
 			"flags go on from there. A batch under way then may be stored too, and so be sent twice; a replay that is run again\n" +
-			"with the same flags sends everything again.\n\n" + locationHelp,
+			"with the same flags sends everything again. With --resume FILE, a replay of a hub keeps in the file, after each\n" +
+			"batch, what is acknowledged, and one that is run again with the same flags goes on from there, after kill -9 as\n" +
+			"well. A batch that was under way in a partition is looked for in its end, and not sent again if it is there. Where\n" +
+			"others send, too, or the group $Default of the hub can't be read, that can't be told: the batch may then be there\n" +
+			"twice. So may, with --by-key, the batches under way of all keys.\n\n" + locationHelp,
 		Example: "  millrace replay --from-capture ./captured/localhost/orders --hub orders-again\n" +
-			"  millrace replay --from-capture ./captured --event-hub orders --hub trial --by-key --from -1h --rate 500",
+			"  millrace replay --from-capture ./captured --event-hub orders --hub trial --by-key --from -1h --rate 500\n" +
+			"  millrace replay --from-hub orders --hub orders-again --from -2h --until -1h --resume orders.replay",
 		Args: arguments(cobra.NoArgs),
 	}
 	o.broker.add(cmd, false)
 	f := cmd.Flags()
 	f.StringArrayVar(&o.locations, "from-capture", nil, "`LOCATION` of captured files; may be repeated")
+	f.StringVar(&o.fromHub, "from-hub", "", "event `HUB` whose events are wanted")
+	f.StringVar(&o.fromConnection, "from-connection-string", "", "`STRING` of the namespace of --from-hub (default that of --connection-string)")
+	f.StringVar(&o.fromGroup, "from-group", azeventhubs.DefaultConsumerGroup, "consumer `GROUP` to read --from-hub in")
+	f.StringVar(&o.resume, "resume", "", "`FILE` that keeps what is acknowledged; if it is there, go on from it")
 	f.StringVar(&o.hub, "hub", "", "event `HUB` to send to (default "+defaultHub+", or the connection string's)")
 	f.BoolVar(&o.byKey, "by-key", false, "choose partitions by the events' keys; without a key, by their old partition's number")
 	f.IntVar(&o.rate, "rate", 0, "`NUMBER` of events a second at most (default as many as go)")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print only what went wrong")
 	o.selectFlags.add(cmd)
+	f.Lookup("from").Usage = "`POSITION` to begin at: earliest, #SEQUENCE, -15m, or a time in RFC 3339; of a hub @OFFSET too"
+	f.Lookup("until").Usage = "`TIME` of the first event that is not wanted, -15m or in RFC 3339; of a hub any POSITION (default what comes after the start)"
 	out := addOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return o.run(cmd, *out) }
 	return cmd
 }
 
-func (o *replayOptions) run(cmd *cobra.Command, out output) error {
+func (o *replayOptions) check(cmd *cobra.Command) error {
 	switch {
-	case len(o.locations) == 0:
-		return misused("there is nothing to replay: give --from-capture LOCATION")
+	case len(o.locations) == 0 && o.fromHub == "":
+		return misused("there is nothing to replay: give --from-capture LOCATION, or --from-hub HUB")
+	case len(o.locations) > 0 && o.fromHub != "":
+		return misused("--from-capture and --from-hub exclude each other")
 	case o.rate < 0:
 		return misused("--rate can't be negative")
 	}
-	q, err := o.query(time.Now())
-	if err != nil {
+	others, of := []string{"from-connection-string", "from-group", "resume"}, "from-hub"
+	if o.fromHub != "" {
+		others, of = []string{"name-format", "event-hub", "storage-connection-string", "s3-endpoint", "s3-region", "skip-damaged"}, "from-capture"
+	}
+	for _, name := range others {
+		if cmd.Flags().Changed(name) {
+			return misused("--%s goes with --%s", name, of)
+		}
+	}
+	return nil
+}
+
+func (o *replayOptions) run(cmd *cobra.Command, out output) error {
+	if err := o.check(cmd); err != nil {
 		return err
 	}
-	t, err := o.broker.target()
-	if err != nil {
-		return err
-	}
-	hub, err := t.hub(o.hub)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := interruptible(cmd)
 	defer cancel()
-	files, err := o.files(ctx)
-	if err != nil {
-		return err
+	r := &replayer{replayOptions: o, damage: damageLog{skip: o.skipDamaged, to: cmd.ErrOrStderr()}, started: time.Now()}
+	if o.fromHub == "" {
+		files, err := o.openCaptured(ctx, r.started)
+		if err != nil {
+			return err
+		}
+		r.source, r.summary.Files = files, len(files.files)
 	}
-	if err := t.reach(ctx); err != nil {
+	t, hub, err := o.broker.openHub(ctx, o.hub)
+	if err != nil {
 		return err
 	}
 	client, err := t.producer(hub)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		bye, cancel := closing()
-		defer cancel()
-		client.Close(bye) //nolint:errcheck // everything is acknowledged, or has failed already
-	}()
-	r := &replayer{replayOptions: o, files: files, damage: damageLog{skip: o.skipDamaged, to: cmd.ErrOrStderr()}, started: time.Now()}
-	r.outbox.client, r.summary = client, replaySummary{Hub: hub, Files: len(files), Partitions: map[string]*replayedPartition{}}
-	if err := r.open(ctx); err != nil {
+	defer goodbye(client)
+	r.outbox.client, r.outbox.acknowledged = client, r.settle
+	r.summary.Hub, r.summary.Partitions = hub, map[string]*replayedPartition{}
+	to, err := r.open(ctx, t)
+	if err != nil {
+		return err
+	}
+	if o.fromHub != "" {
+		s, partitions, err := o.openSource(ctx)
+		if s != nil {
+			defer goodbye(s.client)
+		}
+		if err == nil {
+			err = o.prepare(ctx, s, to, partitions, r.started)
+		}
+		if err != nil {
+			return err
+		}
+		r.source, r.fromHub, r.summary.From = s, s, s.id.Hub
+	}
+	if err := r.fit(); err != nil {
+		return err
+	}
+	if err := r.begin(ctx, t, cmd.ErrOrStderr()); err != nil {
 		return err
 	}
 	if !o.quiet && out == asText && isTerminal(cmd.ErrOrStderr()) {
-		r.bar = progressbar.NewOptions64(-1,
-			progressbar.OptionSetWriter(cmd.ErrOrStderr()), progressbar.OptionSetDescription("sending"),
-			progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("events"),
-			progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
+		r.bar = sendingBar(cmd.ErrOrStderr(), -1)
 	}
-	return r.finish(cmd, out, r.send(ctx, q))
+	return r.finish(cmd, out, r.send(ctx))
 }
 
-// files are those to be replayed. They are all of one event hub.
-func (o *replayOptions) files(ctx context.Context) ([]*archive.File, error) {
-	files, _, err := o.list(ctx, o.locations)
-	if err != nil {
-		return nil, err
-	}
-	if files, err = o.choose(files); err != nil {
-		return nil, err
-	}
-	if len(files) == 0 {
-		return nil, errNoFiles(o.locations)
-	}
-	hubs := map[string]bool{}
-	for _, f := range files {
-		if f.Named {
-			hubs[f.Of.Namespace+"/"+f.Of.EventHub] = true
-		}
-	}
-	if len(hubs) > 1 {
-		return nil, misused("there are files of %d event hubs, %s: say whose are wanted with --event-hub, or give its folder", len(hubs), joined(hubs))
-	}
-	if o.byKey {
-		return files, nil
-	}
-	return files, nameless(files, "events can't be sent to the partitions that they were in, and --by-key would have to choose others")
-}
-
-func joined(set map[string]bool) string {
-	var names []string
-	for name := range set {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return strings.Join(names, " and ")
-}
-
-// replayer sends captured events again.
+// replayer sends events again.
 type replayer struct {
 	*replayOptions
-	files      []*archive.File
-	partitions []string // of the hub
+	source     replaySource
+	fromHub    *hubSource // the source, if it is a hub
+	partitions []string   // of the hub that events go to
 	outbox     outbox
 	damage     damageLog
 	started    time.Time
@@ -165,13 +168,19 @@ type replayer struct {
 // replaySummary is what replay prints at the end.
 type replaySummary struct {
 	Hub     string  `json:"hub"`
+	From    string  `json:"fromHub,omitempty"`
 	Files   int     `json:"files"`
 	Damaged int     `json:"damagedFiles"`
 	Events  int     `json:"events"`
 	Batches int     `json:"batches"`
 	Bytes   int     `json:"bytes"` // of the bodies
 	Seconds float64 `json:"seconds"`
-	// Partitions has what was read, by the partition that it was captured from.
+	// Found counts the events that an earlier run of a resumed replay had sent without
+	// knowing that they were stored.
+	Found int `json:"found,omitempty"`
+	// Gone counts the events that a hub removed before they could be read.
+	Gone int64 `json:"gone,omitempty"`
+	// Partitions has what was read, by the partition that it was in.
 	Partitions map[string]*replayedPartition `json:"partitions"`
 }
 
@@ -185,28 +194,37 @@ type replayedPartition struct {
 	lastTaken int64
 }
 
-// open asks for the hub, and whether it has the partitions that are needed.
-func (r *replayer) open(ctx context.Context) error {
+// open asks for the hub that events go to.
+func (r *replayer) open(ctx context.Context, t *target) (hubID, error) {
 	p, err := r.outbox.client.GetEventHubProperties(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("the event hub %s can't be used: %w", r.summary.Hub, explain(err))
+		return hubID{}, fmt.Errorf("the event hub %s can't be used: %w", r.summary.Hub, explain(err))
 	}
 	r.partitions = p.PartitionIDs
+	return t.identify(p)
+}
+
+// fit wants the hub to have the partitions that are needed.
+func (r *replayer) fit() error {
 	if r.byKey {
 		return nil
 	}
-	for _, f := range r.files {
-		if id := partitionOf(f); !slices.Contains(r.partitions, id) {
-			return misused("the files have events of the partition %s, and the event hub %s has %s: --by-key sends events where their keys lead, --partition some partitions' alone",
-				id, r.summary.Hub, count(len(r.partitions), "partition"))
+	has := "the files have"
+	if r.fromHub != nil {
+		has = "the event hub " + r.summary.From + " has"
+	}
+	for _, id := range r.source.partitions() {
+		if !slices.Contains(r.partitions, id) {
+			return misused("%s events of the partition %s, and the event hub %s has %s: --by-key sends events where their keys lead, --partition some partitions' alone",
+				has, id, r.summary.Hub, count(len(r.partitions), "partition"))
 		}
 	}
 	return nil
 }
 
-// send sends what the query asks for.
-func (r *replayer) send(ctx context.Context, q archive.Query) error {
-	for e, err := range archive.Events(ctx, r.files, q) {
+// send sends what is asked for.
+func (r *replayer) send(ctx context.Context) error {
+	for e, err := range r.source.events(ctx) {
 		if err != nil {
 			if err = r.damage.take(err); err != nil {
 				return errors.Join(err, r.flush(ctx))
@@ -217,12 +235,15 @@ func (r *replayer) send(ctx context.Context, q archive.Query) error {
 		if err := r.wait(ctx); err != nil {
 			return err
 		}
-		if err := r.take(ctx, e); err != nil {
+		if err := r.take(ctx, &e); err != nil {
 			return err
 		}
 	}
 	if err := r.flush(ctx); err != nil {
 		return err
+	}
+	if r.fromHub != nil {
+		return r.fromHub.finish()
 	}
 	return r.damage.end()
 }
@@ -249,24 +270,27 @@ func (r *replayer) wait(ctx context.Context) error {
 }
 
 // take puts an event into a batch.
-func (r *replayer) take(ctx context.Context, e archive.Event) error {
-	m, key := again(e.Row)
-	id := partitionOf(e.File)
+func (r *replayer) take(ctx context.Context, e *replayed) error {
+	id := e.partition
 	to := goal{partition: id}
 	if r.byKey {
-		if to = (goal{key: key}); key == "" {
-			to.partition = r.partitions[int(e.File.Of.Partition)%len(r.partitions)]
+		if to = (goal{key: e.key}); e.key == "" {
+			n, err := strconv.Atoi(id)
+			if err != nil {
+				return fmt.Errorf("%s: a partition %q has no number by which another could be chosen", e.place(), id)
+			}
+			to.partition = r.partitions[n%len(r.partitions)]
 		}
-	} else if key != "" {
-		m.MessageAnnotations[annotationKey] = key
+	} else if e.key != "" {
+		e.message.MessageAnnotations[annotationKey] = e.key
 	}
 	for {
-		err := r.outbox.add(ctx, to, m, key != "", len(e.Body))
+		err := r.outbox.add(ctx, to, e)
 		if err == nil {
 			break
 		}
 		if !errors.Is(err, errFull) {
-			return fmt.Errorf("%s, event %d: %w", e.File.Place(), e.Sequence, err)
+			return fmt.Errorf("%s: %w", e.place(), err)
 		}
 		if err := r.flush(ctx); err != nil {
 			return err
@@ -278,8 +302,24 @@ func (r *replayer) take(ctx context.Context, e archive.Event) error {
 		r.summary.Partitions[id] = p
 	}
 	p.taken++
-	p.lastTaken = int64(e.Sequence)
+	p.lastTaken = e.sequence
 	return nil
+}
+
+// settle is told of each batch that is acknowledged. Where a batch has one
+// partition's events, what is acknowledged of it is known at once. With --by-key it is
+// when all batches are.
+func (r *replayer) settle(to goal, b *openBatch) error {
+	if r.byKey {
+		return nil
+	}
+	p := r.summary.Partitions[to.partition]
+	p.Events += int(b.NumEvents())
+	p.Last = b.last
+	if r.fromHub == nil {
+		return nil
+	}
+	return r.fromHub.keepBatch(to.partition, b)
 }
 
 // flush sends the batches that are open, and counts what is acknowledged.
@@ -292,8 +332,13 @@ func (r *replayer) flush(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, p := range r.summary.Partitions {
+	last := map[string]int64{}
+	for id, p := range r.summary.Partitions {
 		p.Events, p.Last = p.taken, p.lastTaken
+		last[id] = p.Last
+	}
+	if r.byKey && r.fromHub != nil && n > 0 {
+		return r.fromHub.keep(last)
 	}
 	return nil
 }
@@ -303,6 +348,9 @@ func (r *replayer) finish(cmd *cobra.Command, out output, err error) error {
 		r.bar.Finish() //nolint:errcheck // decoration
 	}
 	r.summary.Seconds = time.Since(r.started).Seconds()
+	if r.fromHub != nil {
+		r.summary.Gone = r.fromHub.gone()
+	}
 	switch {
 	case out == asJSON:
 		err = errors.Join(err, printJSON(cmd.OutOrStdout(), r.summary))
@@ -312,7 +360,7 @@ func (r *replayer) finish(cmd *cobra.Command, out output, err error) error {
 	if err == nil {
 		return nil
 	}
-	if text := r.whereToGoOn(); text != "" {
+	if text := r.source.goOn(r.summary.Partitions); text != "" && r.damage.files == 0 && !errors.As(err, new(*goneError)) {
 		fmt.Fprintln(cmd.ErrOrStderr(), text)
 	}
 	if errors.Is(err, context.Canceled) {
@@ -320,40 +368,4 @@ func (r *replayer) finish(cmd *cobra.Command, out output, err error) error {
 		return errSaid
 	}
 	return err
-}
-
-// whereToGoOn says how to send what is left after an early end; "" if that can't be
-// said, or everything was taken.
-func (r *replayer) whereToGoOn() string {
-	if r.damage.files > 0 {
-		return ""
-	}
-	var all []string
-	for _, f := range r.files {
-		if !f.Named {
-			return ""
-		}
-		if id := partitionOf(f); !slices.Contains(all, id) {
-			all = append(all, id)
-		}
-	}
-	// They are read one after the other: the first of which not all that was taken is
-	// acknowledged is where to go on, or else the last.
-	at := 0
-	for i, id := range all {
-		if p := r.summary.Partitions[id]; p != nil {
-			if at = i; p.taken > p.Events {
-				break
-			}
-		}
-	}
-	p := r.summary.Partitions[all[at]]
-	if p == nil || p.Events == 0 {
-		return "To go on: --partition " + strings.Join(all[at:], ",") + "."
-	}
-	text := fmt.Sprintf("Partition %s is acknowledged up to #%d. To go on: --partition %s --from '#%s'", all[at], p.Last, all[at], strconv.FormatInt(p.Last+1, 10))
-	if rest := all[at+1:]; len(rest) > 0 {
-		text += ", and then --partition " + strings.Join(rest, ",")
-	}
-	return text + "."
 }

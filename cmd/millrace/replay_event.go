@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -39,6 +40,31 @@ func again(e *row.Row) (m *azeventhubs.AMQPAnnotatedMessage, key string) {
 		}
 	}
 	return m, key
+}
+
+// brokerAnnotations are those that are the broker's to set.
+var brokerAnnotations = []string{annotationKey, "x-opt-sequence-number", "x-opt-offset", "x-opt-enqueued-time", "x-opt-publisher", "x-opt-sequence-number-epoch"}
+
+// copied makes an event of a received one, with all that it had, and returns its
+// partition key and how many bytes its body has, or as many as can be said. It has views
+// into the other.
+func copied(e *azeventhubs.ReceivedEventData) (m *azeventhubs.AMQPAnnotatedMessage, key string, bytes int) {
+	c := *e.RawAMQPMessage
+	m = &c
+	m.DeliveryAnnotations, m.DeliveryTag = nil, nil // they were of that delivery
+	m.MessageAnnotations = map[any]any{}
+	for name, v := range e.RawAMQPMessage.MessageAnnotations {
+		if text, ok := name.(string); !ok || !slices.Contains(brokerAnnotations, text) {
+			m.MessageAnnotations[name] = v
+		}
+	}
+	if e.PartitionKey != nil {
+		key = *e.PartitionKey
+	}
+	for _, d := range m.Body.Data {
+		bytes += len(d)
+	}
+	return m, key, bytes
 }
 
 // setProperty sets a field of the section properties by its name in AMQP. It tells

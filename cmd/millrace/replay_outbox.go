@@ -29,6 +29,8 @@ type outbox struct {
 	client *azeventhubs.ProducerClient
 	open   map[goal]*openBatch
 	held   int // bytes of bodies
+	// acknowledged is told of each batch that is, one at a time.
+	acknowledged func(to goal, b *openBatch) error
 
 	events, batches, bytes int // acknowledged
 }
@@ -37,13 +39,13 @@ type openBatch struct {
 	*azeventhubs.EventDataBatch
 	keyed bool // the first event has a key
 	bytes int
+	last  int64 // the sequence number that the last event had
 }
 
-// add adds an event of a number of bytes. A batch's envelope has the key of the
-// first event, which the broker gives to those that have none; so they don't follow
-// one that has.
-func (o *outbox) add(ctx context.Context, to goal, m *azeventhubs.AMQPAnnotatedMessage, keyed bool, bytes int) error {
-	b := o.open[to]
+// add adds an event. A batch's envelope has the key of the first event, which the
+// broker gives to those that have none; so they don't follow one that has.
+func (o *outbox) add(ctx context.Context, to goal, e *replayed) error {
+	b, keyed, bytes := o.open[to], e.key != "", e.bytes
 	switch {
 	case b != nil && b.keyed && !keyed, b == nil && len(o.open) == maxOpenBatches, len(o.open) > 0 && o.held+bytes > maxOpenBytes:
 		return errFull
@@ -60,7 +62,7 @@ func (o *outbox) add(ctx context.Context, to goal, m *azeventhubs.AMQPAnnotatedM
 		}
 		b = &openBatch{EventDataBatch: batch, keyed: keyed}
 	}
-	if err := b.AddAMQPAnnotatedMessage(m, nil); err != nil {
+	if err := b.AddAMQPAnnotatedMessage(e.message, nil); err != nil {
 		switch tooLarge := errors.Is(err, azeventhubs.ErrEventDataTooLarge); {
 		case tooLarge && b.NumEvents() > 0:
 			return errFull
@@ -70,6 +72,7 @@ func (o *outbox) add(ctx context.Context, to goal, m *azeventhubs.AMQPAnnotatedM
 		return err
 	}
 	b.bytes += bytes
+	b.last = e.sequence
 	o.held += bytes
 	if o.open == nil {
 		o.open = map[goal]*openBatch{}
@@ -85,7 +88,7 @@ func (o *outbox) flush(ctx context.Context) (n int, err error) {
 	var mu sync.Mutex
 	var senders sync.WaitGroup
 	slots := make(chan struct{}, sendersAtOnce)
-	for _, b := range o.open {
+	for to, b := range o.open {
 		slots <- struct{}{}
 		senders.Go(func() {
 			defer func() { <-slots }()
@@ -105,6 +108,7 @@ func (o *outbox) flush(ctx context.Context) (n int, err error) {
 			n += int(b.NumEvents())
 			o.batches++
 			o.bytes += b.bytes
+			err = errors.Join(err, o.acknowledged(to, b))
 		})
 	}
 	senders.Wait()

@@ -188,8 +188,13 @@ func (s *sender) report(cmd *cobra.Command, out output) {
 	if s.givenCount {
 		total = int64(s.count)
 	}
-	s.bar = progressbar.NewOptions64(total,
-		progressbar.OptionSetWriter(cmd.ErrOrStderr()), progressbar.OptionSetDescription("sending"),
+	s.bar = sendingBar(cmd.ErrOrStderr(), total)
+}
+
+// sendingBar shows a person how sending goes on: of so many events, or -1.
+func sendingBar(w io.Writer, total int64) *progressbar.ProgressBar {
+	return progressbar.NewOptions64(total,
+		progressbar.OptionSetWriter(w), progressbar.OptionSetDescription("sending"),
 		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("events"),
 		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
 }

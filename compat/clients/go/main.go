@@ -43,6 +43,7 @@ var cases = map[string]func(context.Context, *hub) (string, error){
 	"processor":            processor,
 	"takeover":             takeover,
 	"checkpoint":           checkpoint,
+	"seek":                 seek,
 	"tls":                  overTLS,
 	"websocket":            overWebSocket,
 	"wrong-key":            wrongKey,

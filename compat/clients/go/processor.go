@@ -48,6 +48,11 @@ func always(*eventhubs.ReceivedEventData) bool { return true }
 // startBalancer starts a processor on the hub, with its store in a container of
 // the hub's name.
 func startBalancer(ctx context.Context, h *hub, strategy eventhubs.ProcessorStrategy, checkpoint keep) (*balancer, error) {
+	return startBalancerFrom(ctx, h, strategy, checkpoint, earliest)
+}
+
+// startBalancerFrom is startBalancer with another default position.
+func startBalancerFrom(ctx context.Context, h *hub, strategy eventhubs.ProcessorStrategy, checkpoint keep, from eventhubs.StartPosition) (*balancer, error) {
 	cc, err := container.NewClientFromConnectionString(os.Getenv("MILLRACE_STORAGE_CONNECTION_STRING"), h.name, nil)
 	if err != nil {
 		return nil, err
@@ -65,7 +70,7 @@ func startBalancer(ctx context.Context, h *hub, strategy eventhubs.ProcessorStra
 	}
 	p, err := eventhubs.NewProcessor(client, store, &eventhubs.ProcessorOptions{
 		LoadBalancingStrategy: strategy, UpdateInterval: interval, PartitionExpirationDuration: expiry,
-		StartPositions: eventhubs.StartPositions{Default: earliest},
+		StartPositions: eventhubs.StartPositions{Default: from},
 	})
 	if err != nil {
 		return nil, err

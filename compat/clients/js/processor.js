@@ -3,8 +3,8 @@
 
 const assert = require("node:assert/strict");
 const readline = require("node:readline");
-const { spawn } = require("node:child_process");
-const { earliestEventPosition } = require("@azure/event-hubs");
+const { execFileSync, spawn } = require("node:child_process");
+const { earliestEventPosition, latestEventPosition } = require("@azure/event-hubs");
 const { BlobCheckpointStore } = require("@azure/eventhubs-checkpointstore-blob");
 const { ContainerClient } = require("@azure/storage-blob");
 const { GROUP, Hub, PARTITIONS, RECEIVE_TIMEOUT, data, sleep, to, until } = require("./hub.js");
@@ -18,7 +18,7 @@ const ROUNDS = 5 * INTERVAL;
 
 // Balancer is a consumer of all partitions, and what it has received.
 class Balancer {
-  static async start(hub, strategy, checkpoint = () => true) {
+  static async start(hub, strategy, checkpoint = () => true, startPosition = earliestEventPosition) {
     const container = new ContainerClient(process.env.MILLRACE_STORAGE_CONNECTION_STRING, hub.name);
     await container.createIfNotExists();
     const b = new Balancer();
@@ -48,7 +48,7 @@ class Balancer {
           }
         },
       },
-      { startPosition: earliestEventPosition, maxWaitTimeInSeconds: 1, maxBatchSize: 100, skipParsingBodyAsJson: true },
+      { startPosition, maxWaitTimeInSeconds: 1, maxBatchSize: 100, skipParsingBodyAsJson: true },
     );
     return b;
   }
@@ -167,4 +167,35 @@ async function checkpoint(hub) {
   assert.deepEqual(b.events, { 0: want, 1: want, 2: want, 3: want });
 }
 
-module.exports = { cases: { processor, takeover, checkpoint }, runVictim };
+// seekTo moves the checkpoints of the hub's default group with the command.
+function seekTo(hub, position, ...more) {
+  const { MILLRACE_BINARY, MILLRACE_STORAGE_CONNECTION_STRING } = process.env;
+  execFileSync(MILLRACE_BINARY, [
+    "seek", "--connection-string", hub.connection, "--storage-connection-string", MILLRACE_STORAGE_CONNECTION_STRING,
+    "--hub", hub.name, "--container", hub.name, "--to", position, ...more,
+  ]);
+}
+
+// startsAt wants a consumer, whose default is the end, to get the events from some
+// numbers on, by partition, up to an end.
+async function startsAt(hub, starts, end) {
+  const want = Object.fromEntries(starts.map((n, p) => [p, Array.from({ length: end - n }, (_, i) => n + i)]));
+  const b = await Balancer.start(hub, "greedy", () => true, latestEventPosition);
+  await until("the events", RECEIVE_TIMEOUT, () => b.bodies().length >= Object.values(want).flat().length);
+  await b.close();
+  assert.deepEqual(b.errors, []);
+  assert.deepEqual(b.events, want);
+}
+
+async function seek(hub) {
+  const first = 10; // events
+  const later = 2;
+  await sendToAll(hub, "first", first);
+  ["earliest", "#4", "latest", "@7"].forEach((position, p) => seekTo(hub, position, "--partition", String(p)));
+  await sendToAll(hub, "later", later);
+  await startsAt(hub, [0, 4, first, 7], first + later);
+  seekTo(hub, "#2");
+  await startsAt(hub, [2, 2, 2, 2], first + later);
+}
+
+module.exports = { cases: { processor, takeover, checkpoint, seek }, runVictim };

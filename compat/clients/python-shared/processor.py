@@ -1,6 +1,7 @@
 """Processors that share a hub through the Blob checkpoint store."""
 
 import asyncio
+import re
 import sys
 import time
 
@@ -16,14 +17,14 @@ INTERVAL = 1  # seconds between two looks at who owns what
 class Processor:
     """A consumer with a checkpoint store: it takes its share of the partitions."""
 
-    def __init__(self, world, store, expiry, checkpoint_at=None):
+    def __init__(self, world, store, expiry, checkpoint_at=None, starting_position="-1"):
         self.owned, self.events, self.errors = set(), {p: [] for p in PARTITIONS}, []
         self._checkpoint_at = checkpoint_at
         self._client = world.consumer(
             checkpoint_store=store, load_balancing_interval=INTERVAL, partition_ownership_expiration_interval=expiry)
         self._task = asyncio.create_task(self._client.receive(
             on_event=self._event, on_error=self._error, on_partition_initialize=self._claimed,
-            on_partition_close=self._lost, starting_position="-1"))
+            on_partition_close=self._lost, starting_position=starting_position))
 
     async def _event(self, context, event):
         events = self.events[context.partition_id]
@@ -150,3 +151,45 @@ async def checkpoint(world):
     await asyncio.sleep(1)
     same(again.texts(), {p: texts[12:] for p in PARTITIONS}, "events of the second")
     same({p: numbers(again.events[p]) for p in PARTITIONS}, {p: list(range(12, 20)) for p in PARTITIONS}, "numbers")
+
+
+async def seek_to(world, position, *more):
+    """Moves the checkpoints of the hub's default group with the command. Receivers
+    that are closed may be there for a moment yet."""
+    # Where the client goes to another endpoint, its namespace is named without the port.
+    connection = re.sub("//[^:/;]*", "//" + world.namespace.split(":")[0], world.env["MILLRACE_CONNECTION_STRING"], count=1)
+    command = [world.env["MILLRACE_BINARY"], "seek", "--connection-string", connection,
+               "--storage-connection-string", world.env["MILLRACE_STORAGE_CONNECTION_STRING"],
+               "--hub", world.hub, "--container", world.container, "--to", position, *more]
+    deadline = time.monotonic() + 20
+    while True:
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
+        said, _ = await process.communicate()
+        if process.returncode == 0:
+            return
+        check(time.monotonic() < deadline, "seek to %s: %s", position, said)
+        await asyncio.sleep(0.2)
+
+
+async def starts_at(world, starts, end):
+    """Wants a consumer, whose default is the end, to get the events from some numbers
+    on, by partition, up to an end."""
+    want = {p: list(range(n, end)) for p, n in zip(PARTITIONS, starts)}
+    p = world.keep(Processor(world, world.store(), expiry=20, starting_position="@latest"))
+    await until(lambda: p.total() >= sum(map(len, want.values())), lambda: "events: %s" % p.texts(), 30)
+    await asyncio.sleep(INTERVAL)  # for events that should not come
+    await p.close()
+    same({p: numbers(events) for p, events in p.events.items()}, want, "numbers")
+
+
+@case("seek", limit=120)
+async def seek(world):
+    await container(world)
+    producer = world.producer()
+    await send_to_all(producer, ["event %d" % i for i in range(10)])
+    for p, position in zip(PARTITIONS, ["earliest", "#4", "latest", "@7"]):
+        await seek_to(world, position, "--partition", p)
+    await send_to_all(producer, ["later", "latest"])
+    await starts_at(world, [0, 4, 10, 7], 12)
+    await seek_to(world, "#2")
+    await starts_at(world, [2, 2, 2, 2], 12)

@@ -40,6 +40,11 @@ final class Balancer implements AutoCloseable {
 
     /** Starts one. Its store is a container of the hub's name; events that checkpoint says are checkpointed. */
     Balancer(Hub hub, LoadBalancingStrategy strategy, Predicate<EventData> checkpoint) {
+        this(hub, strategy, checkpoint, EventPosition.earliest());
+    }
+
+    /** Starts one that goes to a position where there is no checkpoint. */
+    Balancer(Hub hub, LoadBalancingStrategy strategy, Predicate<EventData> checkpoint, EventPosition from) {
         this.hub = hub;
         BlobContainerAsyncClient container = new BlobContainerClientBuilder()
             .connectionString(System.getenv("MILLRACE_STORAGE_CONNECTION_STRING")).containerName(hub.name).buildAsyncClient();
@@ -48,7 +53,7 @@ final class Balancer implements AutoCloseable {
         processor = new EventProcessorClientBuilder().connectionString(hub.connection, hub.name).consumerGroup(Hub.GROUP)
             .checkpointStore(store).loadBalancingStrategy(strategy)
             .loadBalancingUpdateInterval(INTERVAL).partitionOwnershipExpirationInterval(EXPIRY)
-            .initialPartitionEventPosition(partition -> EventPosition.earliest())
+            .initialPartitionEventPosition(partition -> from)
             .processPartitionInitialization(context -> opened(context.getPartitionContext().getPartitionId()))
             .processPartitionClose(this::closed)
             .processError(this::failed)

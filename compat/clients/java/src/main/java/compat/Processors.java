@@ -3,6 +3,7 @@ package compat;
 import com.azure.core.amqp.exception.AmqpErrorCondition;
 import com.azure.core.amqp.exception.AmqpException;
 import com.azure.messaging.eventhubs.LoadBalancingStrategy;
+import com.azure.messaging.eventhubs.models.EventPosition;
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
 import java.time.Duration;
@@ -11,13 +12,14 @@ import java.util.Collections;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.TreeMap;
 import java.util.concurrent.RejectedExecutionException;
 import java.util.stream.LongStream;
 
 /** Processors that share the partitions over a Blob checkpoint store. */
 final class Processors {
     static final Map<String, Main.Case> CASES = Map.of("processor", Processors::processor, "takeover", Processors::takeover,
-        "checkpoint", Processors::checkpoint);
+        "checkpoint", Processors::checkpoint, "seek", Processors::seek);
 
     /** Makes the program the processor that takeover kills. */
     static final String VICTIM = "victim";
@@ -152,6 +154,47 @@ final class Processors {
         Check.until("the rest", Reader.TIMEOUT, () -> b.bodies().size() >= Hub.PARTITIONS * want.size());
         stop(b);
         Check.equal(b.sequenceNumbers(), Map.of("0", want, "1", want, "2", want, "3", want), "what came after the checkpoints");
+        return "";
+    }
+
+    /** Moves the checkpoints of the hub's default group with the command. */
+    private static void seekTo(Hub hub, String position, String... more) throws Exception {
+        List<String> command = new ArrayList<>(List.of(System.getenv("MILLRACE_BINARY"), "seek", "--connection-string", hub.connection,
+            "--storage-connection-string", System.getenv("MILLRACE_STORAGE_CONNECTION_STRING"),
+            "--hub", hub.name, "--container", hub.name, "--to", position));
+        command.addAll(List.of(more));
+        // Receivers that are closed may be there for a moment yet.
+        Check.until("seek to " + position, Reader.TIMEOUT, () -> {
+            Process process = new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.DISCARD).start();
+            return process.waitFor() == 0;
+        });
+    }
+
+    /** Wants a processor, whose default is the end, to get the events from some numbers on, by partition, up to an end. */
+    private static void startsAt(Hub hub, List<Integer> starts, int end) throws Exception {
+        Map<String, List<Long>> want = new TreeMap<>();
+        for (int p = 0; p < Hub.PARTITIONS; p++) {
+            want.put(String.valueOf(p), LongStream.range(starts.get(p), end).boxed().toList());
+        }
+        int total = want.values().stream().mapToInt(List::size).sum();
+        Balancer b = hub.keep(new Balancer(hub, GREEDY, event -> true, EventPosition.latest()));
+        Check.until("the events", Reader.TIMEOUT, () -> b.bodies().size() >= total);
+        stop(b);
+        Check.equal(b.sequenceNumbers(), want, "what came after the checkpoints");
+    }
+
+    private static String seek(Hub hub) throws Exception {
+        int first = 10; // events
+        int later = 2;
+        sendToAll(hub, "first", first);
+        List<String> positions = List.of("earliest", "#4", "latest", "@7");
+        for (int p = 0; p < Hub.PARTITIONS; p++) {
+            seekTo(hub, positions.get(p), "--partition", String.valueOf(p));
+        }
+        sendToAll(hub, "later", later);
+        startsAt(hub, List.of(0, 4, first, 7), first + later);
+        seekTo(hub, "#2");
+        startsAt(hub, List.of(2, 2, 2, 2), first + later);
         return "";
     }
 
