@@ -134,7 +134,10 @@ func (r Runner) round(ctx context.Context, events []Event, from int, fn func(ctx
 	}
 	asked, at := distinct(events, from)
 	ends := time.Now().Add(lease) // the ledger begins to count later, never earlier
-	claims, err := r.Ledger.Claim(ctx, asked, lease)
+	// A ledger that hangs says nothing, and an answer after the lease is worth nothing.
+	prompt, cancel := context.WithDeadlineCause(ctx, ends, ErrLease)
+	claims, err := r.Ledger.Claim(prompt, asked, lease)
+	cancel()
 	if err != nil {
 		return 0, fmt.Errorf("once: claim: %w", err)
 	}

@@ -99,7 +99,7 @@ type Options struct {
 
 	Batch   int           // events in a batch at most: 1 if it is zero
 	MaxWait time.Duration // how long the first event of a batch waits for the others; negative: for ever
-	Timeout time.Duration // of one attempt: once.DefaultTimeout if it is zero; negative: none
+	Timeout time.Duration // of one attempt, of a transaction with its commit: once.DefaultTimeout if it is zero; negative: none
 
 	// Attempts is how often an event is tried before it is put aside: DefaultAttempts
 	// if it is zero. A batch that has failed so often is tried event by event, and each

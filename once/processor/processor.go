@@ -17,8 +17,8 @@ import (
 	"github.com/millrace/millrace/once"
 )
 
-// farewell is how long a last checkpoint, and the end of a link, may take after the
-// context has ended.
+// farewell is how long a checkpoint, a question to the ledger, and the end of a link may
+// take, also after the context has ended.
 const farewell = 5 * time.Second
 
 // Processor processes the events of an event hub for a consumer group. Make it with New,

@@ -83,6 +83,8 @@ func (p *Processor) later(ctx context.Context, list []azeventhubs.Checkpoint) ([
 func (p *Processor) settled(ctx context.Context, partition string) (int64, error) {
 	s := p.stream
 	s.Partition = partition
+	ctx, cancel := context.WithTimeout(ctx, farewell) // a database that hangs says nothing
+	defer cancel()
 	status, err := p.o.Ledger.Status(ctx, s)
 	if err != nil {
 		return 0, err

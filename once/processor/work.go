@@ -135,7 +135,10 @@ func (r *reader) attempt(ctx context.Context, w *work, n int) (settled int, err 
 			settled = n
 		}
 	case r.p.o.HandleTx != nil:
-		if err = r.p.o.Ledger.(Transactor).DoBatchTx(ctx, w.ids[:n], call); err == nil {
+		limited, cancel := r.p.limited(ctx) // the commit, too: a database that hangs says nothing
+		err = r.p.o.Ledger.(Transactor).DoBatchTx(limited, w.ids[:n], call)
+		cancel()
+		if err == nil {
 			settled = n
 		} else {
 			ran = nil // rolled back, or not known to be committed
@@ -152,6 +155,14 @@ func (r *reader) attempt(ctx context.Context, w *work, n int) (settled int, err 
 	r.p.stats.skipped.Add(int64(settled - len(ran)))
 	r.p.count(len(ran))
 	return settled, err
+}
+
+// limited is a context that ends with the time of an attempt.
+func (p *Processor) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	if p.o.Timeout < 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeoutCause(ctx, p.o.Timeout, once.ErrTimeout)
 }
 
 // sequence is 0, 1, 2 and so on, n of them.
@@ -191,7 +202,10 @@ func (r *reader) marked(ctx context.Context, settled int, ran []int, err error) 
 			r.log.Error("events were processed, and the ledger could not be told: unless it got the mark, they will be processed again", "events", len(ran), "error", mark.Err)
 			return settled, err
 		}
-		switch again := r.p.o.Ledger.Mark(ctx, mark.Claims); {
+		short, cancel := context.WithTimeout(ctx, farewell)
+		again := r.p.o.Ledger.Mark(short, mark.Claims)
+		cancel()
+		switch {
 		case again == nil:
 			r.log.Info("the ledger has been told")
 			return last(ran) + 1, nil // what is between them was done before
@@ -212,9 +226,9 @@ func (r *reader) handle(ctx context.Context, tx *sql.Tx, w *work, fresh []int) e
 	for i, at := range fresh {
 		b.Events[i] = w.events[at]
 	}
-	if r.p.o.Timeout > 0 && (tx != nil || r.p.o.Ledger == nil) { // else the runner sees to it
+	if r.p.o.Ledger == nil { // else the transaction has its own limit, or the runner
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, r.p.o.Timeout, once.ErrTimeout)
+		ctx, cancel = r.p.limited(ctx)
 		defer cancel()
 	}
 	err := guarded(func() error {
