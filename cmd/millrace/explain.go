@@ -27,6 +27,9 @@ func explain(err error) error {
 		case azeventhubs.ErrorCodeUnauthorizedAccess:
 			return &explained{"the connection string gives no access: " + text, err}
 		case azeventhubs.ErrorCodeConnectionLost:
+			if strings.Contains(text, string(amqp.ErrCondStolen)) { // what the SDK makes of a refusal
+				return &explained{"another reader of the group, with an owner level, has the partition", err}
+			}
 			return &explained{"the connection was lost: " + text, err}
 		case azeventhubs.ErrorCodeOwnershipLost:
 			return &explained{"another reader has taken the partition", err}

@@ -436,3 +436,52 @@ func TestMistakes(t *testing.T) {
 		cancel()
 	}
 }
+
+// TestTaken: a partition that is read alone, and that another reader of the group has with
+// an owner level, ends Run, whether that was there before or comes later.
+func TestTaken(t *testing.T) {
+	for _, before := range []bool{true, false} {
+		t.Run(fmt.Sprint(before), func(t *testing.T) {
+			h := newHub(t)
+			h.send(1)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			taking := func() {
+				c, err := h.consumer(h.name, azeventhubs.DefaultConsumerGroup).NewPartitionClient("0", &azeventhubs.PartitionClientOptions{
+					OwnerLevel: new(int64(0)), StartPosition: azeventhubs.StartPosition{Earliest: new(true)}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { c.Close(context.Background()) })
+				if _, err := c.ReceiveEvents(ctx, 1, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if before {
+				taking()
+			}
+			client, err := azeventhubs.NewConsumerClientFromConnectionString(h.broker.ConnectionString(), h.name, azeventhubs.DefaultConsumerGroup,
+				&azeventhubs.ConsumerClientOptions{RetryOptions: azeventhubs.RetryOptions{MaxRetries: -1}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close(context.Background())
+			y := newTally(1)
+			o := h.options()
+			o.Partitions, o.Handle = []string{"0"}, y.handler("alone")
+			p, err := processor.New(client, nil, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			over := make(chan error, 1)
+			go func() { over <- p.Run(ctx) }()
+			if !before {
+				y.wait(t)
+				taking()
+			}
+			if err := <-over; err == nil || !strings.Contains(err.Error(), "amqp:link:stolen") && !strings.Contains(err.Error(), "ownership") {
+				t.Errorf("it ends with %v", err)
+			}
+		})
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
 	"github.com/Azure/go-amqp"
@@ -107,7 +108,7 @@ func (e *fatalError) Unwrap() error { return e.err }
 // disconnected tells whether the hub may be back in a moment.
 func disconnected(err error) bool {
 	sdk, ok := errors.AsType[*azeventhubs.Error](err)
-	return ok && sdk.Code == azeventhubs.ErrorCodeConnectionLost
+	return ok && sdk.Code == azeventhubs.ErrorCodeConnectionLost && !stolen(err)
 }
 
 // final tells whether trying again can't help to share or to open partitions.
@@ -135,5 +136,10 @@ func stolen(err error) bool {
 		return true
 	}
 	sdk, ok := errors.AsType[*azeventhubs.Error](err)
-	return ok && sdk.Code == azeventhubs.ErrorCodeOwnershipLost
+	if !ok {
+		return false
+	}
+	// The SDK takes the refusal of a receiver beside one with an owner level for a lost
+	// connection, and unwraps to nothing: only its text says more.
+	return sdk.Code == azeventhubs.ErrorCodeOwnershipLost || strings.Contains(sdk.Error(), string(amqp.ErrCondStolen))
 }
