@@ -69,5 +69,5 @@ func TestLedgerInMySQL(t *testing.T) {
 func BenchmarkLedgerInMySQL(b *testing.B) {
 	l := mysqlLedger(b, startMySQL(b), "once_")
 	b.Run("Do", func(b *testing.B) { ledgertest.Benchmark(b, l) })
-	b.Run("DoTx", func(b *testing.B) { ledgertest.BenchmarkFunc(b, withoutEffect(l)) })
+	b.Run("DoTx", func(b *testing.B) { ledgertest.BenchmarkFunc(b, inTx(l, noRows)) })
 }

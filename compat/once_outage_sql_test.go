@@ -270,19 +270,21 @@ func TestOutagePostgresConnections(t *testing.T) {
 	o.run(3, "", func() {
 		for range 3 {
 			o.progress(30)
+			refused := o.willNotice(3)
 			var taken []*sql.Conn
-			for {
+			for !refused() { // those that consumers have are taken when they give them back
 				c, err := db.Conn(t.Context())
-				if err != nil {
-					o.noticed(3)
-					t.Logf("after %d connections: %v", len(taken), err)
-					break
+				if err == nil {
+					taken = append(taken, c)
+					continue
 				}
-				if err := c.PingContext(t.Context()); err != nil {
+				select {
+				case <-time.After(5 * time.Millisecond):
+				case <-t.Context().Done():
 					t.Fatal(err)
 				}
-				taken = append(taken, c)
 			}
+			t.Logf("%d connections were taken", len(taken))
 			for _, c := range taken {
 				c.Close()
 			}

@@ -186,6 +186,22 @@ func (o *outage) noticed(n int) {
 	o.until("an error", func() bool { return o.failed >= want })
 }
 
+// willNotice returns a function that says whether consumers have met so many errors
+// more, or do not before a test gives up.
+func (o *outage) willNotice(n int) func() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	want, deadline := o.failed+n, time.Now().Add(patience)
+	return func() bool {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if o.failed < want && time.Now().After(deadline) {
+			o.t.Fatalf("waiting for an error; errors met: %v", o.failures)
+		}
+		return o.failed >= want
+	}
+}
+
 // redisRunner is of a consumer with a client of its own, which waits for answers for so
 // long, and does not try again by itself. Its leases are twice as long.
 func redisRunner(t testing.TB, address string, patient time.Duration) once.Runner {

@@ -124,12 +124,5 @@ func BenchmarkLedgerInRedis(b *testing.B) {
 func BenchmarkLedgerInPostgres(b *testing.B) {
 	l := postgresLedger(b, startPostgres(b), "once_")
 	b.Run("Do", func(b *testing.B) { ledgertest.Benchmark(b, l) })
-	b.Run("DoTx", func(b *testing.B) { ledgertest.BenchmarkFunc(b, withoutEffect(l)) })
-}
-
-// withoutEffect marks events in transactions that do nothing else.
-func withoutEffect(l *sqlledger.Ledger) func(ctx context.Context, events []once.Event) error {
-	return func(ctx context.Context, events []once.Event) error {
-		return l.DoBatchTx(ctx, events, func(context.Context, *sql.Tx, []int) error { return nil })
-	}
+	b.Run("DoTx", func(b *testing.B) { ledgertest.BenchmarkFunc(b, inTx(l, noRows)) })
 }

@@ -25,8 +25,29 @@ local was = settled
 
 local function str(n) return string.format('%.0f', n) end
 
+-- What was read and what is to be written is gathered here, since a command for each of
+-- many events costs more than all else: known and pending have the values of keys in m,
+-- false for none, and touched the keys of pending, in their order.
+local known, pending, touched = {}, {}, {}
+
+local function fetch(keys)
+  for i = 1, #keys, 500 do
+    local last = math.min(i + 499, #keys)
+    local values = redis.call('HMGET', m, unpack(keys, i, last))
+    for n = i, last do known[keys[n]] = values[n - i + 1] end
+  end
+end
+
+-- fetched reads what ARGV has from a place on, one key for so many arguments.
+local function fetched(from, step)
+  local keys = {}
+  for i = from, #ARGV, step do keys[#keys + 1] = ARGV[i] end
+  fetch(keys)
+end
+
 local function get(k)
-  local v = redis.call('HGET', m, k)
+  local v = pending[k]
+  if v == nil then v = known[k] end
   if not v then return nil end
   local token, done, till, gap = string.match(v, '^(%d+):(%d):(%d+):(%d+)$')
   local x = {token = token, done = done == '1', till = tonumber(till), gap = tonumber(gap)}
@@ -34,22 +55,50 @@ local function get(k)
   return x
 end
 
-local function put(k, token, done, till, gap)
-  redis.call('HSET', m, k, token .. ':' .. (done and '1' or '0') .. ':' .. str(till) .. ':' .. str(gap))
-  redis.call('ZADD', z, ids and str(till) or k, k)
+local function write(k, v)
+  if pending[k] == nil then touched[#touched + 1] = k end
+  pending[k] = v
 end
 
-local function forget(k)
-  redis.call('HDEL', m, k)
-  redis.call('ZREM', z, k)
+local function put(k, token, done, till, gap)
+  write(k, token .. ':' .. (done and '1' or '0') .. ':' .. str(till) .. ':' .. str(gap))
+end
+
+local function forget(k) write(k, false) end
+
+local function flush()
+  for i = 1, #touched, 500 do
+    local values, scores, gone = {}, {}, {}
+    for n = i, math.min(i + 499, #touched) do
+      local k = touched[n]
+      local v = pending[k]
+      known[k] = v
+      if v then
+        values[#values + 1], values[#values + 2] = k, v
+        scores[#scores + 1], scores[#scores + 2] = ids and string.match(v, '^%d+:%d:(%d+)') or k, k
+      else
+        gone[#gone + 1] = k
+      end
+    end
+    if #values > 0 then
+      redis.call('HSET', m, unpack(values))
+      redis.call('ZADD', z, unpack(scores))
+    end
+    if #gone > 0 then
+      redis.call('HDEL', m, unpack(gone))
+      redis.call('ZREM', z, unpack(gone))
+    end
+  end
+  pending, touched = {}, {}
 end
 
 local function drop(from, through)
+  flush()
   while true do
     local some = redis.call('ZRANGEBYSCORE', z, str(from), str(through), 'LIMIT', 0, 500)
     if #some == 0 then return end
-    for _, k in ipairs(some) do redis.call('HDEL', m, k) end
-    redis.call('ZREMRANGEBYSCORE', z, str(from), some[#some])
+    for _, k in ipairs(some) do forget(k) end
+    flush()
   end
 end
 
@@ -71,16 +120,27 @@ local function mark(k, token, till, gap)
   if gap > 0 then drop(0, n) else forget(k) end
 end
 
+-- follow moves settled on over the marks that follow it, and writes what there is.
 local function follow()
+  flush()
   if ids then return end
-  while true do
-    local k = redis.call('ZRANGE', z, 0, 0)[1]
-    if not k then break end
-    local x = get(k)
-    if x and (not x.done or tonumber(k) - x.gap > settled + 1) then break end
-    if x then settled = tonumber(k) end
-    forget(k)
-  end
+  local most = 1
+  repeat
+    local some = redis.call('ZRANGE', z, 0, most - 1)
+    local over = #some < most
+    fetch(some)
+    for _, k in ipairs(some) do
+      local x = get(k)
+      if x and (not x.done or tonumber(k) - x.gap > settled + 1) then
+        over = true
+        break
+      end
+      if x then settled = tonumber(k) end
+      forget(k)
+    end
+    flush()
+    most = 500
+  until over
   if settled ~= was then redis.call('HSET', b, 'settled', str(settled)) end
 end
 `
@@ -94,6 +154,7 @@ redis.call('HSET', b, 'token', str(token))
 if ids then
   for _, k in ipairs(redis.call('ZRANGEBYSCORE', z, '-inf', str(now), 'LIMIT', 0, 1000)) do forget(k) end
 end
+fetched(3, 2)
 local answer = {}
 for i = 3, #ARGV, 2 do
   local k, gap = ARGV[i], tonumber(ARGV[i + 1])
@@ -119,6 +180,7 @@ return answer
 var marks = redis.NewScript(shared + `
 local keep = now + tonumber(ARGV[2])
 local lost = {}
+fetched(3, 4)
 for i = 3, #ARGV, 4 do
   local k, gap, token, till = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2], tonumber(ARGV[i + 3])
   local gone, done = whose(k, token, till)
@@ -137,6 +199,7 @@ return lost
 var extend = redis.NewScript(shared + `
 local longer = now + tonumber(ARGV[2])
 local answer = {str(longer)}
+fetched(3, 3)
 for i = 3, #ARGV, 3 do
   local k, token, till = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
   local gone, done = whose(k, token, till)
@@ -152,6 +215,7 @@ return answer
 
 // release gives claims up. ARGV: kind, then key and token of each claim.
 var release = redis.NewScript(shared + `
+fetched(2, 2)
 for i = 2, #ARGV, 2 do
   local x = get(ARGV[i])
   if x and not x.done and x.token == ARGV[i + 1] then forget(ARGV[i]) end
