@@ -59,6 +59,11 @@ var arrows = map[string][]string{
 	"event":               {},
 	"amqp/wire":           {},
 	"once":                {},
+
+	// Examples, in this module so that the gate builds them and "go run" starts them as
+	// they are. They import what a user's own consumer would.
+	"examples/once/consumer": {"once/processor", "once/redisledger"},
+	"examples/once/producer": {},
 }
 
 // exempt are folders whose packages only tests use.
