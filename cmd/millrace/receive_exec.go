@@ -18,15 +18,21 @@ import (
 const (
 	exitData        = 65 // EX_DATAERR: the input can't be processed
 	exitUnavailable = 75 // EX_TEMPFAIL: something is away
+
+	// Those of a shell that can't run the command: a name with a mistake in it, or a
+	// program that is just being replaced, is no event's fault.
+	exitNotExecutable = 126
+	exitNotFound      = 127
 )
 
 const execHelp = "With --exec a command gets each batch on its standard input, an event a line, in JSON as -o json prints it. What it\n" +
 	"prints is printed. Its exit status decides: 0, and the batch is done, and checkpointed; 75 (EX_TEMPFAIL), something\n" +
-	"that it needs is away, and it is asked again until it is back; 65 (EX_DATAERR), there is an event that it can never\n" +
-	"process; any other, it has failed. What fails is given again after a pause, a batch event by event in the end. With\n" +
-	"--dead-letter-hub an event that has failed --attempts times, or is alone in a batch with status 65, goes to that hub,\n" +
-	"with the reason; without, its partition waits at it. The command finds MILLRACE_HUB, MILLRACE_GROUP,\n" +
-	"MILLRACE_PARTITION and MILLRACE_ATTEMPT in its environment."
+	"that it needs is away, and it is asked again until it is back; so with 126 and 127, by which the shell says that it\n" +
+	"can't run it; 65 (EX_DATAERR), there is an event that it can never process; any other, it has failed. What fails is\n" +
+	"given again after a pause, a batch event by event in the end. With --dead-letter-hub an event that has failed\n" +
+	"--attempts times, or is alone in a batch with status 65, goes to that hub, with the reason; without, its partition\n" +
+	"waits at it. The command finds MILLRACE_HUB, MILLRACE_GROUP, MILLRACE_PARTITION and MILLRACE_ATTEMPT in its\n" +
+	"environment."
 
 // graceful is how long a command may take to end when it is told to.
 const graceful = 5 * time.Second
@@ -56,6 +62,8 @@ func (r *receiver) execute(ctx context.Context, b processor.Batch) error {
 		return fmt.Errorf("the command was told to end (%w): %w", context.Cause(ctx), err)
 	case exited && exit.ExitCode() == exitUnavailable:
 		return processor.Unavailable(fmt.Errorf("the command ended with status %d", exitUnavailable))
+	case exited && (exit.ExitCode() == exitNotExecutable || exit.ExitCode() == exitNotFound):
+		return processor.Unavailable(fmt.Errorf("the shell can't run the command, or one of its own: exit status %d", exit.ExitCode()))
 	case exited && exit.ExitCode() == exitData:
 		return &processor.PoisonError{Index: -1, Err: fmt.Errorf("the command ended with status %d", exitData)}
 	case exited:
