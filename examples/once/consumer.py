@@ -10,8 +10,10 @@ import signal
 import uuid
 
 import redis.asyncio as redis
+from azure.core.exceptions import ResourceExistsError
 from azure.eventhub.aio import EventHubConsumerClient
 from azure.eventhub.extensions.checkpointstoreblobaio import BlobCheckpointStore
+from azure.storage.blob.aio import ContainerClient
 
 from accident import Accident
 
@@ -137,6 +139,16 @@ class Consumer:
         log.warning("partition %s: %r", partition.partition_id if partition else "?", error)
 
 
+async def checkpoints(storage, container="checkpoints"):
+    """Opens the checkpoints, and makes their container, which the SDK's store does not."""
+    async with ContainerClient.from_connection_string(storage, container) as client:
+        try:
+            await client.create_container()
+        except ResourceExistsError:
+            pass
+    return BlobCheckpointStore.from_connection_string(storage, container)
+
+
 async def main():
     flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("--hub", default="trial")
@@ -146,11 +158,11 @@ async def main():
     logging.basicConfig(level=logging.WARNING)
     client = redis.from_url(os.environ["REDIS_URL"], decode_responses=True)
     consumer = Consumer(options, client)
+    store = await checkpoints(os.environ["AZURE_STORAGE_CONNECTION_STRING"])
     hub = EventHubConsumerClient.from_connection_string(
         os.environ["EVENTHUB_CONNECTION_STRING"], options.group, eventhub_name=options.hub,
-        checkpoint_store=BlobCheckpointStore.from_connection_string(os.environ["AZURE_STORAGE_CONNECTION_STRING"], "checkpoints"),
-        load_balancing_interval=1, partition_ownership_expiration_interval=4)
-    async with client, hub:
+        checkpoint_store=store, load_balancing_interval=1, partition_ownership_expiration_interval=4)
+    async with client, store, hub:
         receiving = asyncio.create_task(hub.receive(consumer.on_event, on_error=consumer.on_error, starting_position="-1"))
 
         def stop():
