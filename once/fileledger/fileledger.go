@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/millrace/millrace/once"
 )
@@ -54,6 +55,9 @@ func Open(name string, o Options) (*Ledger, error) {
 		o.KeepIDs = defaultKeepIDs
 	}
 	db, err := bbolt.Open(name, 0o600, &bbolt.Options{Timeout: time.Second, NoSync: o.NoSync, NoFreelistSync: true})
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return nil, fmt.Errorf("fileledger: another process has %s open, and a file serves one at a time: %w", name, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("fileledger: open %s: %w", name, err)
 	}
