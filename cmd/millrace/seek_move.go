@@ -160,10 +160,14 @@ func (p *seekPlan) print(w io.Writer, out output) error {
 		return printJSON(w, p)
 	}
 	several := false // spellings
+	again := false   // there are events to be delivered again
 	moves := 0
 	for _, x := range p.Partitions {
 		several = several || len(x.Moves) > 1
 		moves += len(x.Moves)
+		for _, m := range x.Moves {
+			again = again || m.Again != nil && *m.Again > 0
+		}
 	}
 	owned := p.owned()
 	head := []string{"PARTITION", "FIRST", "LAST", "CHECKPOINT", "NEW", "NEXT EVENT", "AGAIN", "SKIPPED"}
@@ -189,6 +193,9 @@ func (p *seekPlan) print(w io.Writer, out output) error {
 		said = "Nothing is moved, nor would be without --force: " + strings.Join(owned, ", ") + ".\n"
 	case p.DryRun:
 		said = "Nothing is moved: this is a dry run.\n"
+	}
+	if again {
+		said += "A consumer that keeps a ledger, such as receive --once, goes on skipping what that knows as done.\n"
 	}
 	_, err := io.WriteString(w, said)
 	return err

@@ -1,12 +1,8 @@
 package processor
 
 import (
-	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -77,26 +73,6 @@ func guarded(fn func() error) (err error) {
 func unavailable(err error) bool {
 	_, ok := errors.AsType[*unavailableError](err)
 	return ok
-}
-
-// databaseAway tells whether a handler's transaction failed for a reason that is the
-// database's, and may be gone the next time: connections, resources, a server that is
-// going down, a deadlock.
-func databaseAway(err error) bool {
-	var unreachable *net.OpError
-	if errors.As(err, &unreachable) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) ||
-		errors.Is(err, sql.ErrTxDone) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return true
-	}
-	var state interface{ SQLState() string }
-	if !errors.As(err, &state) || len(state.SQLState()) < 2 {
-		return false
-	}
-	switch state.SQLState()[:2] {
-	case "08", "40", "53", "57", "58": // connection, rollback, resources, intervention, system
-		return true
-	}
-	return false
 }
 
 // fatalError is one that ends everything.

@@ -43,7 +43,10 @@ func (r *reader) failed(ctx context.Context, w *work, n int, err error) error {
 // away tells whether a handler failed because something is away, be it the ledger's
 // store, which handlers often have their effects in.
 func (r *reader) away(ctx context.Context, err error) bool {
-	if unavailable(err) || r.p.o.HandleTx != nil && databaseAway(err) {
+	if unavailable(err) {
+		return true
+	}
+	if l, ok := r.p.o.Ledger.(Transactor); ok && r.p.o.HandleTx != nil && l.Transient(err) {
 		return true
 	}
 	if r.p.o.Ledger == nil {

@@ -51,6 +51,9 @@ type Transactor interface {
 	// DoBatchTx calls fn with the indexes of those events that are not done, and
 	// commits its effects together with their marks.
 	DoBatchTx(ctx context.Context, events []once.Event, fn func(ctx context.Context, tx *sql.Tx, fresh []int) error) error
+	// Transient says whether an error of a TxHandler is the database's, which may be gone
+	// the next time, and no fault of the events.
+	Transient(err error) bool
 }
 
 // DeadLetters is where events are put aside that can't be processed.
@@ -99,7 +102,7 @@ type Options struct {
 
 	Batch   int           // events in a batch at most: 1 if it is zero
 	MaxWait time.Duration // how long the first event of a batch waits for the others; negative: for ever
-	Timeout time.Duration // of one attempt, of a transaction with its commit: once.DefaultTimeout if it is zero; negative: none
+	Timeout time.Duration // of one attempt, of a transaction with its commit: once.DefaultTimeout, or the lease if that is longer, if it is zero; negative: none
 
 	// Attempts is how often an event is tried before it is put aside: DefaultAttempts
 	// if it is zero. A batch that has failed so often is tried event by event, and each
@@ -148,7 +151,7 @@ func (o *Options) normalise(store azeventhubs.CheckpointStore) error {
 	}
 	zero(&o.Batch, 1)
 	zero(&o.MaxWait, DefaultMaxWait)
-	zero(&o.Timeout, once.DefaultTimeout)
+	zero(&o.Timeout, max(once.DefaultTimeout, o.Lease))
 	zero(&o.Attempts, DefaultAttempts)
 	zero(&o.MinBackoff, DefaultMinBackoff)
 	zero(&o.MaxBackoff, max(DefaultMaxBackoff, o.MinBackoff))

@@ -215,7 +215,7 @@ func (p *Processor) share(ctx context.Context) error {
 // it can't open them. Its error is that trying again can't help. That all are somebody
 // else's is no error.
 func (p *Processor) probe(ctx context.Context) error {
-	timer := time.NewTimer(max(time.Second, 2*p.o.Balance))
+	timer := time.NewTimer(2 * time.Second) // partitions that are free are there long before
 	defer timer.Stop()
 	select {
 	case <-timer.C:

@@ -71,6 +71,9 @@ func (p *Processor) later(ctx context.Context, list []azeventhubs.Checkpoint) ([
 			i = len(list)
 			list = append(list, azeventhubs.Checkpoint{})
 		}
+		if list[i].SequenceNumber != nil {
+			p.log.Info("going on after what the ledger knows as done, beyond the checkpoint", "partition", id, "sequence", settled, "checkpoint", *list[i].SequenceNumber)
+		}
 		list[i] = azeventhubs.Checkpoint{
 			FullyQualifiedNamespace: p.stream.Namespace, EventHubName: p.stream.Hub, ConsumerGroup: p.stream.Group,
 			PartitionID: id, SequenceNumber: &settled,

@@ -817,6 +817,27 @@ func (x *transactor) DoBatchTx(ctx context.Context, events []once.Event, fn func
 	return err
 }
 
+func (x *transactor) Transient(err error) bool { return errors.Is(err, errAway) }
+
+// TestTransientInTransaction: what the database's errors do in a handler is not the
+// events' fault.
+func TestTransientInTransaction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := &transactor{flaky: &flaky{Ledger: once.NewMemory(time.Hour)}, commit: func() error { return nil }}
+		calls := 0
+		b := newBench(t, Options{Ledger: x, Attempts: 2, HandleTx: func(context.Context, *sql.Tx, Batch) error {
+			if calls++; calls < 20 {
+				return fmt.Errorf("insert: %w", errAway)
+			}
+			return nil
+		}}, 0)
+		b.run(time.Hour)
+		if len(b.drawer.letters) > 0 || b.Stats().Processed != 1 || b.Stats().Failed != 0 {
+			t.Errorf("%+v, %+v", b.drawer.letters, b.Stats())
+		}
+	})
+}
+
 // TestTransactions: a commit that fails is the database's fault, whatever it says, and
 // tried again without end; a handler's own failure counts.
 func TestTransactions(t *testing.T) {

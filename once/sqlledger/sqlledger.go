@@ -122,16 +122,6 @@ func (l *Ledger) inTx(ctx context.Context, events []once.Event, stop *bool, fn f
 	}
 }
 
-// deadlock says that a transaction was ended since it met others, and is right to be
-// tried again. MySQL has gaps between rows that transactions of other books lock.
-func deadlock(err error) bool {
-	var coded interface{ SQLState() string } // as the drivers of PostgreSQL have it
-	if errors.As(err, &coded) {
-		return coded.SQLState() == "40001" || coded.SQLState() == "40P01"
-	}
-	return strings.Contains(err.Error(), "Error 1213 ") || strings.Contains(err.Error(), "Error 1213:")
-}
-
 // makeBook is the statement that makes a book, if it is not there.
 func (l *Ledger) makeBook() string {
 	begin, end := l.dialect.insert()
