@@ -162,12 +162,7 @@ func (o consumerOptions) push(ctx context.Context, r *redis.Client, b processor.
 func TestProcessedOnce(t *testing.T) {
 	db, server := postgresServer(t, postgresFolder(t), "fsync=off") // nothing here loses power
 	address, _ := redisServer(t)
-	var postgres string
-	for i, a := range server.args {
-		if a == "-p" {
-			postgres = fmt.Sprintf("postgres://test@127.0.0.1:%s/postgres?sslmode=disable", server.args[i+1])
-		}
-	}
+	postgres := fmt.Sprintf("postgres://test@127.0.0.1:%s/postgres?sslmode=disable", server.port())
 	for _, mode := range []string{"transaction", "redis", "none"} {
 		t.Run(mode, func(t *testing.T) {
 			f := &fleet{t: t, db: db, redis: redis.NewClient(&redis.Options{Addr: address}), killed: map[string]bool{}, rng: rand.New(rand.NewPCG(*killSeed, 5))}

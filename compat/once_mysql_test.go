@@ -19,6 +19,11 @@ import (
 
 // startMySQL starts a MariaDB, and opens it.
 func startMySQL(t testing.TB) *sql.DB {
+	db, _ := mysqlServer(t)
+	return db
+}
+
+func mysqlServer(t testing.TB) (*sql.DB, *process) {
 	install, daemon := onPath(t, "mariadb-install-db"), onPath(t, "mariadbd")
 	data := filepath.Join(t.TempDir(), "data")
 	if text, err := exec.CommandContext(t.Context(), install, "--no-defaults", "--datadir="+data,
@@ -36,10 +41,10 @@ func startMySQL(t testing.TB) *sql.DB {
 	if err := mysql.SetLogger(&mysql.NopLogger{}); err != nil { // it is not ready at first
 		t.Fatal(err)
 	}
-	server(t, nil, func() error { return db.PingContext(t.Context()) }, daemon, "--no-defaults", "--user=root",
+	p := server(t, nil, func() error { return db.PingContext(t.Context()) }, daemon, "--no-defaults", "--user=root",
 		"--datadir="+data, "--bind-address="+host, "--port="+port, "--socket="+filepath.Join(data, "socket"))
 	t.Cleanup(func() { db.Close() }) // before the server is stopped
-	return db
+	return db, p
 }
 
 func mysqlLedger(t testing.TB, db *sql.DB, prefix string) *sqlledger.Ledger {

@@ -72,6 +72,19 @@ func (p *process) start(t testing.TB) {
 	t.Fatalf("%s is not ready: %v", p.name, err)
 }
 
+// port is the one that its arguments say.
+func (p *process) port() string {
+	for i, a := range p.args {
+		if a == "-p" || a == "--port" {
+			return p.args[i+1]
+		}
+		if port, ok := strings.CutPrefix(a, "--port="); ok {
+			return port
+		}
+	}
+	return ""
+}
+
 // running says that it has not ended.
 func (p *process) running() bool {
 	select {
