@@ -64,7 +64,7 @@ func (r *reader) tryAgain(ctx context.Context, w *work, n int, err error) error 
 	}
 	r.log.Warn("processing failed", attributes...)
 	switch {
-	case w.dead != nil && w.dead.permanent:
+	case w.named:
 		return nil // it is put aside, and the rest tried again
 	case w.alone && n > 1:
 		w.attempts = 0 // one of them is poison
