@@ -34,3 +34,33 @@ func TestPoisonBehindFailures(t *testing.T) {
 		}
 	})
 }
+
+// TestOneByOneWithNowhereToGo: without dead letters, too, a batch is tried event by event
+// in the end, so that those before the poison are done; and what is done is checkpointed
+// although the batch is not.
+func TestOneByOneWithNowhereToGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Options{DeadLetters: nowhere{}, Batch: 5, Attempts: 3, Handle: func(_ context.Context, batch Batch) error {
+			if slices.ContainsFunc(batch.Events, isNumber(3)) {
+				return errors.New("it has no head")
+			}
+			return nil
+		}}, numbers(0, 5)...)
+		go func() {
+			time.Sleep(59 * time.Minute)
+			b.shelf.mu.Lock()
+			defer b.shelf.mu.Unlock()
+			if !slices.Equal(b.shelf.written, []int64{2}) {
+				t.Errorf("checkpoints %v", b.shelf.written)
+			}
+		}()
+		b.run(time.Hour)
+		b.want(0, 1, 2)
+		if got := b.settled(); got != 2 {
+			t.Errorf("settled is %d", got)
+		}
+		if got := b.Stats().Failed; got < 100 || got > 200 {
+			t.Errorf("%d attempts in an hour", got)
+		}
+	})
+}

@@ -41,6 +41,10 @@ func (r *reader) process(ctx context.Context, events []*azeventhubs.ReceivedEven
 		}
 	}
 	for len(w.events) > 0 {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		r.checkpointIfDue(ctx) // what is left may take for ever
 		end, err := r.p.take(ctx)
 		if err != nil {
 			return err
