@@ -51,14 +51,18 @@ func (r *receiver) execute(ctx context.Context, b processor.Batch) error {
 	cmd.Stdout = out
 	cmd.Env = append(os.Environ(), "MILLRACE_HUB="+r.hub, "MILLRACE_GROUP="+r.group,
 		"MILLRACE_PARTITION="+b.Partition, "MILLRACE_ATTEMPT="+strconv.Itoa(b.Attempt))
+	lead(cmd)
 	cmd.Cancel = func() error { return interrupt(cmd) }
 	cmd.WaitDelay = graceful
 	err := cmd.Run()
 	exit, exited := errors.AsType[*exec.ExitError](err)
 	switch {
-	case err == nil:
+	case err == nil, cmd.ProcessState != nil && cmd.ProcessState.Success():
+		// Its status decides, also when it was told to end and came to the end first, or
+		// has left something running that holds its output.
 		return nil
 	case ctx.Err() != nil:
+		kill(cmd) // the events are given again, and nothing may be at them still
 		return fmt.Errorf("the command was told to end (%w): %w", context.Cause(ctx), err)
 	case exited && exit.ExitCode() == exitUnavailable:
 		return processor.Unavailable(fmt.Errorf("the command ended with status %d", exitUnavailable))
@@ -89,5 +93,9 @@ func (o *commandOutput) Write(b []byte) (int, error) {
 	o.r.mu.Lock()
 	defer o.r.mu.Unlock()
 	n, err := o.r.w.Write(b)
-	return n, errors.Join(err, o.r.w.Flush())
+	if err = errors.Join(err, o.r.w.Flush()); err != nil {
+		o.r.err = err
+		o.r.stop() // as what can't be printed without a command
+	}
+	return n, err
 }

@@ -57,7 +57,8 @@ func (r *reader) away(ctx context.Context, err error) bool {
 }
 
 // tryAgain counts a failed attempt at the first n events, and pauses before the next.
-// After the last, a batch goes on one by one, and an event is put aside.
+// After the last, a batch goes on one by one, and an event is put aside, if there is a
+// place for it.
 func (r *reader) tryAgain(ctx context.Context, w *work, n int, err error) error {
 	r.p.stats.failed.Add(1)
 	w.attempts++
@@ -67,15 +68,17 @@ func (r *reader) tryAgain(ctx context.Context, w *work, n int, err error) error 
 	}
 	r.log.Warn("processing failed", attributes...)
 	switch {
-	case w.dead != nil && w.dead.permanent:
+	case w.named:
 		return nil // it is put aside, and the rest tried again
 	case w.alone && n > 1:
 		w.attempts = 0 // one of them is poison
 		return nil
-	case r.p.o.DeadLetters == nil || w.attempts < r.p.o.Attempts:
+	case w.attempts < r.p.o.Attempts:
 		return r.p.pause(ctx, w.attempts-1)
 	case n > 1:
 		w.alone, w.attempts = true, 0
+	case r.p.o.DeadLetters == nil:
+		return r.p.pause(ctx, w.attempts-1)
 	default:
 		w.dead = &dead{attempts: w.attempts, err: err}
 	}

@@ -107,13 +107,15 @@ type Options struct {
 	// Attempts is how often an event is tried before it is put aside: DefaultAttempts
 	// if it is zero. A batch that has failed so often is tried event by event, and each
 	// of them so often, so that those that succeed are not put aside with the one that
-	// does not. Without DeadLetters there is no limit.
+	// does not. Without DeadLetters there is no limit, and the partition waits at the
+	// event that fails.
 	Attempts               int
 	MinBackoff, MaxBackoff time.Duration // pauses between attempts: the first, doubled up to the last
 	DeadLetters            DeadLetters
 
-	// A checkpoint is written after a batch once so many events, or so much time, have
-	// passed since the last, and when a partition is given up.
+	// A checkpoint is written once so many events, or so much time, have passed since the
+	// last, after a batch or between the attempts at one that fails, and when a partition
+	// is given up.
 	CheckpointEvents   int
 	CheckpointInterval time.Duration
 

@@ -36,6 +36,7 @@ type Processor struct {
 	stats stats
 
 	opened atomic.Bool // a partition was, once
+	ends   sync.Map    // partitions of which it is known whether their checkpoints are beyond their ends
 
 	mu    sync.Mutex
 	owned map[string]context.CancelCauseFunc // partitions that are being read, and what ends that
@@ -103,7 +104,7 @@ func (p *Processor) run(ctx context.Context) error {
 	}
 	p.stream = once.Stream{
 		Namespace: p.o.Namespace, Hub: hub.Name, Group: p.o.Group,
-		Generation: hub.CreatedOn.UTC().Format(time.RFC3339Nano),
+		Generation: generation(hub),
 	}
 	for _, id := range p.o.Partitions {
 		if !slices.Contains(hub.PartitionIDs, id) {

@@ -19,6 +19,7 @@ type work struct {
 	attempts int   // of what is tried next
 	waiting  int   // times in a row that something else than the handler failed
 	dead     *dead // an event that is to be put aside, or nil
+	named    bool  // the handler has just said which
 }
 
 // dead is an event that is to be put aside once those before it are done.
@@ -40,6 +41,10 @@ func (r *reader) process(ctx context.Context, events []*azeventhubs.ReceivedEven
 		}
 	}
 	for len(w.events) > 0 {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		r.checkpointIfDue(ctx) // what is left may take for ever
 		end, err := r.p.take(ctx)
 		if err != nil {
 			return err
@@ -238,12 +243,13 @@ func (r *reader) handle(ctx context.Context, tx *sql.Tx, w *work, fresh []int) e
 		return r.p.o.Handle(ctx, b)
 	})
 	poison, ok := errors.AsType[*PoisonError](err)
+	w.named = false
 	switch {
 	case !ok || r.p.o.DeadLetters == nil || poison.Index >= len(fresh):
 	case poison.Index >= 0:
-		w.dead = &dead{at: fresh[poison.Index], attempts: w.attempts + 1, err: poison.Err, permanent: true}
+		w.named, w.dead = true, &dead{at: fresh[poison.Index], attempts: w.attempts + 1, err: poison.Err, permanent: true}
 	case len(fresh) == 1:
-		w.dead = &dead{at: fresh[0], attempts: w.attempts + 1, err: poison.Err, permanent: true}
+		w.named, w.dead = true, &dead{at: fresh[0], attempts: w.attempts + 1, err: poison.Err, permanent: true}
 	default:
 		w.alone = true
 	}
