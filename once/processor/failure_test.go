@@ -64,3 +64,26 @@ func TestOneByOneWithNowhereToGo(t *testing.T) {
 		}
 	})
 }
+
+// TestFirstEventFails: where a partition is begun is known from its first event on, also
+// if that is never done: who begins at the latest event would else begin behind it.
+func TestFirstEventFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Options{DeadLetters: nowhere{}, Handle: func(context.Context, Batch) error { return errors.New("no") }}, 1000)
+		b.run(time.Minute)
+		if got := b.settled(); got != 999 {
+			t.Errorf("settled is %d", got)
+		}
+	})
+}
+
+// TestBatchOfTheLimit: a batch does not wait for more events than the limit has left.
+func TestBatchOfTheLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Options{Batch: 4, MaxWait: -1, Limit: 6, Handle: fine}, numbers(0, 6)...)
+		if err := b.run(time.Minute); !errors.Is(err, errLimit) {
+			t.Errorf("it ends with %v", err)
+		}
+		b.want(numbers(0, 6)...)
+	})
+}

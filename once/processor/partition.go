@@ -29,6 +29,7 @@ type reader struct {
 	since   int                            // events that were done since the last checkpoint
 	written time.Time                      // of the last checkpoint, or when the first event after it was done
 	failing bool                           // the last checkpoint could not be written
+	begun   bool                           // the ledger knows where the reader was opened
 }
 
 func (p *Processor) reader(partition string, from source) *reader {
@@ -70,16 +71,20 @@ func (r *reader) receive(ctx context.Context) ([]*azeventhubs.ReceivedEventData,
 	}
 	events, err := r.from.ReceiveEvents(first, 1, nil)
 	cancel()
-	if err != nil || r.p.o.Batch == 1 {
+	batch := r.p.o.Batch
+	if r.p.o.Limit > 0 {
+		batch = min(batch, int(r.p.left.Load()))
+	}
+	if err != nil || batch <= 1 {
 		return events, waited(ctx, err)
 	}
 	full := time.Time{}
 	if r.p.o.MaxWait > 0 {
 		full = time.Now().Add(r.p.o.MaxWait)
 	}
-	for len(events) < r.p.o.Batch {
+	for len(events) < batch {
 		wait, cancel := r.until(ctx, full)
-		more, err := r.from.ReceiveEvents(wait, r.p.o.Batch-len(events), nil)
+		more, err := r.from.ReceiveEvents(wait, batch-len(events), nil)
 		cancel()
 		events = append(events, more...)
 		switch err = waited(ctx, err); {

@@ -31,7 +31,7 @@ type Processor struct {
 	stream once.Stream // without a partition
 
 	turn  chan struct{} // holds one token: whose turn it is, where there is a limit
-	left  int           // of the limit, for who has the turn
+	left  atomic.Int64  // of the limit, changed by who has the turn
 	stop  context.CancelCauseFunc
 	stats stats
 
@@ -66,7 +66,8 @@ func New(client *azeventhubs.ConsumerClient, store azeventhubs.CheckpointStore, 
 	if err := o.normalise(store); err != nil {
 		return nil, err
 	}
-	p := &Processor{client: client, store: store, o: o, log: o.Logger, left: o.Limit, turn: make(chan struct{}, 1), owned: map[string]context.CancelCauseFunc{}}
+	p := &Processor{client: client, store: store, o: o, log: o.Logger, turn: make(chan struct{}, 1), owned: map[string]context.CancelCauseFunc{}}
+	p.left.Store(int64(o.Limit))
 	p.turn <- struct{}{}
 	return p, nil
 }

@@ -40,6 +40,7 @@ func (r *reader) process(ctx context.Context, events []*azeventhubs.ReceivedEven
 			w.ids[i].ID = r.p.o.ID(e)
 		}
 	}
+	r.begin(ctx, events[0].SequenceNumber)
 	for len(w.events) > 0 {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -56,6 +57,18 @@ func (r *reader) process(ctx context.Context, events []*azeventhubs.ReceivedEven
 		}
 	}
 	return ctx.Err()
+}
+
+// begin has the ledger know where the partition was begun. The first event that is marked
+// does that, too, but where Start is the latest event, whoever follows a process that died
+// before would begin behind it.
+func (r *reader) begin(ctx context.Context, first int64) {
+	if r.begun || r.p.o.Ledger == nil || first == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, farewell)
+	defer cancel()
+	r.begun = r.p.o.Ledger.Settle(ctx, r.stream, first-1) == nil
 }
 
 // take waits for this reader's turn, if there is a limit.
@@ -80,7 +93,7 @@ func (p *Processor) count(n int) {
 	if p.o.Limit == 0 {
 		return
 	}
-	if p.left -= n; p.left == 0 {
+	if p.left.Add(-int64(n)) == 0 {
 		p.stop(errLimit)
 	}
 }
@@ -98,7 +111,7 @@ func (r *reader) step(ctx context.Context, w *work) error {
 		n = min(n, w.dead.at) // those before it
 	}
 	if r.p.o.Limit > 0 {
-		n = min(n, r.p.left)
+		n = min(n, int(r.p.left.Load()))
 	}
 	settled, err := r.attempt(ctx, w, n)
 	r.forward(w, settled)
