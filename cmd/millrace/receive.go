@@ -53,7 +53,8 @@ func newReceive() *cobra.Command {
 			"Without, receivers of the same group share the partitions, and take over those of one that is gone. Where each has\n" +
 			"come to is kept as checkpoints in a blob container, and the next start goes on from there: on this machine in the\n" +
 			"broker's own Blob service, and elsewhere where --storage-connection-string says. With --no-checkpoint events are\n" +
-			"only looked at: nothing is kept, and nobody is disturbed.\n\n" +
+			"only looked at: nothing is kept, and nobody is disturbed. (But a ledger of --once is told of them, and goes on for\n" +
+			"the group from there: what is before the first of them is taken as done.)\n\n" +
 			"--format is a Go template over Partition, Sequence, Offset, Enqueued, PartitionKey, MessageID, CorrelationID,\n" +
 			"ContentType, Properties, Body, Base64 and Value, with the function json.\n\n" + execHelp + "\n\n" + onceHelp,
 		Example: "  millrace receive --hub trial --partition 0\n" +
@@ -234,6 +235,9 @@ func (r *receiver) receive(ctx context.Context) error {
 		o.Partitions = []string{r.partition}
 	}
 	if r.deadLetter != "" {
+		if strings.EqualFold(r.deadLetter, r.hub) {
+			return misused("--dead-letter-hub %s is the hub that is received from: what fails would come again and again", r.deadLetter)
+		}
 		letters, err := r.target.producer(r.deadLetter)
 		if err != nil {
 			return err
