@@ -141,7 +141,7 @@ func (p *Processor) joined(ctx context.Context, partitions []string, list []azev
 }
 
 // seeEnds logs, once, where a partition ends before what is taken as done. The hub refuses
-// to deliver from there, which the SDK's Processor tells nobody.
+// to deliver from there, which the SDK tells nobody, or late.
 func (p *Processor) seeEnds(ctx context.Context, list []azeventhubs.Checkpoint) {
 	for _, c := range list {
 		if c.SequenceNumber == nil {
@@ -188,7 +188,10 @@ func (p *Processor) resume(ctx context.Context, partition string) (azeventhubs.S
 	if err != nil {
 		return start, err
 	}
-	for _, c := range list {
+	for i, c := range list {
+		if c.PartitionID == partition {
+			p.seeEnds(ctx, list[i:i+1]) // the SDK tries again, and says nothing
+		}
 		switch {
 		case c.PartitionID != partition:
 		case c.Offset != nil:

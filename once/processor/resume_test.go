@@ -82,15 +82,27 @@ func TestCheckpointBeyondTheEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := &heard{text: `msg="the partition ends before what is taken as done`, said: make(chan struct{})}
-	o := h.options()
-	o.Handle = func(context.Context, processor.Batch) error { return nil }
-	o.Logger = slog.New(slog.NewTextHandler(log, nil))
-	_, stop := h.start(o)
-	defer stop()
-	select {
-	case <-log.said:
-	case <-time.After(patience):
-		t.Error("the log says nothing of it")
+	for name, partitions := range map[string][]string{"pinned": {"2"}, "shared": nil} {
+		t.Run(name, func(t *testing.T) {
+			log := &heard{text: `msg="the partition ends before what is taken as done`, said: make(chan struct{})}
+			o := h.options()
+			o.Handle, o.Partitions = func(context.Context, processor.Batch) error { return nil }, partitions
+			o.Logger = slog.New(slog.NewTextHandler(log, nil))
+			p, err := processor.New(h.consumer(h.name, o.Group), h.store(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			over := make(chan error, 1)
+			go func() { over <- p.Run(ctx) }()
+			select {
+			case <-log.said:
+			case err := <-over:
+				t.Fatalf("the log says nothing of it; it ends with %v", err)
+			}
+			cancel()
+			<-over
+		})
 	}
 }
