@@ -107,7 +107,9 @@ func (r *reader) park(ctx context.Context, w *work) error {
 	if err == nil {
 		r.p.stats.parked.Add(int64(len(ran)))
 		r.p.count(len(ran))
-		r.log.Error("an event could not be processed and is put aside", "sequence", d.Event.SequenceNumber, "attempts", d.Attempts, "error", d.Err)
+		if len(ran) > 0 { // else another process was done with it meanwhile
+			r.log.Error("an event could not be processed and is put aside", "sequence", d.Event.SequenceNumber, "attempts", d.Attempts, "error", d.Err)
+		}
 		r.forward(w, 1)
 		w.dead = nil
 		return nil

@@ -920,3 +920,19 @@ func TestOptionsAreChecked(t *testing.T) {
 		}
 	}
 }
+
+// TestHubMadeAgain: a hub that was deleted and made again while its events are processed
+// ends everything, since its numbers mean other events.
+func TestHubMadeAgain(t *testing.T) {
+	made := time.Now()
+	ctx, stop := context.WithCancelCause(t.Context())
+	p := &Processor{stop: stop}
+	p.stream.Generation = generation(azeventhubs.EventHubProperties{CreatedOn: made})
+	if err := p.sameHub(azeventhubs.EventHubProperties{Name: "orders", CreatedOn: made}); err != nil || ctx.Err() != nil {
+		t.Error(err, ctx.Err())
+	}
+	err := p.sameHub(azeventhubs.EventHubProperties{Name: "orders", CreatedOn: made.Add(time.Second)})
+	if err == nil || !final(err) || !errors.Is(context.Cause(ctx), err) || !strings.Contains(err.Error(), "orders was deleted and made again") {
+		t.Error(err, context.Cause(ctx))
+	}
+}
