@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -483,5 +484,60 @@ func TestTaken(t *testing.T) {
 				t.Errorf("it ends with %v", err)
 			}
 		})
+	}
+}
+
+// TestOddDeadLetters: bodies that are no bytes, or several, come to the other hub as they
+// were, and so do the types of properties and annotations.
+func TestOddDeadLetters(t *testing.T) {
+	h := newHub(t)
+	odd := []*azeventhubs.AMQPAnnotatedMessage{
+		{Body: azeventhubs.AMQPAnnotatedMessageBody{Value: map[string]any{"a": int64(1)}}},
+		{Body: azeventhubs.AMQPAnnotatedMessageBody{Sequence: [][]any{{int32(1), "two"}}}},
+		{Body: azeventhubs.AMQPAnnotatedMessageBody{Data: [][]byte{[]byte("one"), []byte("two")}}, ApplicationProperties: map[string]any{"u": uint16(3)}, MessageAnnotations: map[any]any{"x-mine": "kept"}},
+	}
+	p := h.producer(h.name)
+	batch, err := p.NewEventDataBatch(t.Context(), &azeventhubs.EventDataBatchOptions{PartitionKey: new("key")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range odd {
+		if err := batch.AddAMQPAnnotatedMessage(m, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.SendEventDataBatch(t.Context(), batch, nil); err != nil {
+		t.Fatal(err)
+	}
+	o := h.options()
+	o.Limit, o.DeadLetters = len(odd), processor.Hub(h.producer("letters"))
+	o.Handle = func(context.Context, processor.Batch) error {
+		return &processor.PoisonError{Err: errors.New("no")}
+	}
+	consumer, err := processor.New(h.consumer(h.name, o.Group), h.store(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := consumer.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	c, err := h.consumer("letters", azeventhubs.DefaultConsumerGroup).NewPartitionClient("0", &azeventhubs.PartitionClientOptions{StartPosition: azeventhubs.StartPosition{Earliest: new(true)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(context.Background())
+	letters, err := c.ReceiveEvents(ctx, len(odd), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, e := range letters {
+		if !reflect.DeepEqual(e.RawAMQPMessage.Body, odd[i].Body) || e.PartitionKey == nil || *e.PartitionKey != "key" || e.Properties[processor.PropertyReason] != processor.ReasonPermanent {
+			t.Errorf("%d: %+v of %v", i, e.RawAMQPMessage.Body, e.Properties)
+		}
+	}
+	if last := letters[2]; last.Properties["u"] != uint16(3) || last.RawAMQPMessage.MessageAnnotations["x-mine"] != "kept" {
+		t.Errorf("%v, %v", last.Properties, last.RawAMQPMessage.MessageAnnotations)
 	}
 }

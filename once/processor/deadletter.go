@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -25,7 +26,8 @@ const (
 	PropertyEnqueuedTime   = "DeadLetterEnqueuedTime" // RFC 3339, UTC
 	PropertyAttempts       = "DeadLetterAttempts"
 	// PropertyOmitted says, of an event that was too large to be kept with these
-	// properties, how many bytes of body and properties are left out. The source has it.
+	// properties, how many bytes of body (in data sections) and properties are left out.
+	// The source has it.
 	PropertyOmitted = "DeadLetterOmittedBytes"
 )
 
@@ -49,12 +51,11 @@ func (h *hubLetters) Park(ctx context.Context, d DeadLetter) error {
 	if err != nil {
 		return fmt.Errorf("the dead-letter hub: %w", err)
 	}
-	if err := batch.AddEventData(letter(d), nil); errors.Is(err, azeventhubs.ErrEventDataTooLarge) {
+	err = batch.AddAMQPAnnotatedMessage(letter(d), nil)
+	if errors.Is(err, azeventhubs.ErrEventDataTooLarge) {
 		err = batch.AddEventData(note(d), nil)
-		if err != nil {
-			return fmt.Errorf("the dead-letter hub: %w", err)
-		}
-	} else if err != nil {
+	}
+	if err != nil {
 		return fmt.Errorf("the dead-letter hub: %w", err)
 	}
 	if err := h.producer.SendEventDataBatch(ctx, batch, nil); err != nil {
@@ -63,15 +64,29 @@ func (h *hubLetters) Park(ctx context.Context, d DeadLetter) error {
 	return nil
 }
 
-// letter is the event as it is put aside.
-func letter(d DeadLetter) *azeventhubs.EventData {
-	e := d.Event.EventData
-	e.Properties = maps.Clone(e.Properties)
-	if e.Properties == nil {
-		e.Properties = map[string]any{}
+// annotations are those of an event that are the broker's to set.
+var annotations = []string{
+	"x-opt-partition-key", "x-opt-sequence-number", "x-opt-offset", "x-opt-enqueued-time", "x-opt-publisher", "x-opt-sequence-number-epoch",
+}
+
+// letter is the event as it is put aside: whole, with a body of whatever kind.
+func letter(d DeadLetter) *azeventhubs.AMQPAnnotatedMessage {
+	m := &azeventhubs.AMQPAnnotatedMessage{Body: azeventhubs.AMQPAnnotatedMessageBody{Data: [][]byte{d.Event.Body}}}
+	if raw := d.Event.RawAMQPMessage; raw != nil {
+		*m = *raw
+		m.DeliveryAnnotations, m.DeliveryTag = nil, nil // they were of that delivery
+		m.MessageAnnotations = maps.Clone(raw.MessageAnnotations)
+		maps.DeleteFunc(m.MessageAnnotations, func(name, _ any) bool {
+			text, ok := name.(string)
+			return ok && slices.Contains(annotations, text)
+		})
 	}
-	describe(d, e.Properties)
-	return &e
+	m.ApplicationProperties = maps.Clone(m.ApplicationProperties)
+	if m.ApplicationProperties == nil {
+		m.ApplicationProperties = map[string]any{}
+	}
+	describe(d, m.ApplicationProperties)
+	return m
 }
 
 // note is what is put aside of an event that is too large.
@@ -79,6 +94,11 @@ func note(d DeadLetter) *azeventhubs.EventData {
 	p := map[string]any{}
 	describe(d, p)
 	left := len(d.Event.Body)
+	if raw := d.Event.RawAMQPMessage; raw != nil && len(raw.Body.Data) != 1 {
+		for _, section := range raw.Body.Data {
+			left += len(section)
+		}
+	}
 	for name, value := range d.Event.Properties {
 		left += len(name) + len(fmt.Sprint(value))
 	}
