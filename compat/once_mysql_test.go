@@ -47,32 +47,21 @@ func mysqlServer(t testing.TB) (*sql.DB, *process) {
 	return db, p
 }
 
-func mysqlLedger(t testing.TB, db *sql.DB, prefix string) *sqlledger.Ledger {
-	l, err := sqlledger.New(db, sqlledger.MySQL, sqlledger.Options{Prefix: prefix, KeepIDs: ledgertest.KeepIDs})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.CreateTables(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	return l
-}
-
 func TestLedgerInMySQL(t *testing.T) {
 	db := startMySQL(t)
 	var n atomic.Int64
 	ledgertest.Run(t, ledgertest.Engine{Wall: true, New: func(t testing.TB) (once.Ledger, func(time.Duration)) {
-		return mysqlLedger(t, db, fmt.Sprintf("test%d_", n.Add(1))), time.Sleep
+		return ledgerIn(t, db, sqlledger.MySQL, fmt.Sprintf("test%d_", n.Add(1))), time.Sleep
 	}})
 	for _, level := range []sql.IsolationLevel{sql.LevelReadCommitted, sql.LevelRepeatableRead, sql.LevelSerializable} {
 		t.Run("ExactlyOnce/"+level.String(), func(t *testing.T) {
-			exactlyOnce(t, db, mysqlLedger(t, db, fmt.Sprintf("test%d_", n.Add(1))), level)
+			exactlyOnce(t, db, ledgerIn(t, db, sqlledger.MySQL, fmt.Sprintf("test%d_", n.Add(1))), level)
 		})
 	}
 }
 
 func BenchmarkLedgerInMySQL(b *testing.B) {
-	l := mysqlLedger(b, startMySQL(b), "once_")
+	l := ledgerIn(b, startMySQL(b), sqlledger.MySQL, "once_")
 	b.Run("Do", func(b *testing.B) { ledgertest.Benchmark(b, l) })
 	b.Run("DoTx", func(b *testing.B) { ledgertest.BenchmarkFunc(b, inTx(l, noRows)) })
 }

@@ -28,7 +28,7 @@ type inTransactions struct {
 
 func newInTransactions(t *testing.T, db *sql.DB, events int64) *inTransactions {
 	t.Helper()
-	o := &inTransactions{newOutage(t, events), db, postgresLedger(t, db, "once_")}
+	o := &inTransactions{newOutage(t, events), db, ledgerIn(t, db, sqlledger.PostgreSQL, "once_")}
 	if _, err := db.ExecContext(t.Context(), "CREATE TABLE effects (number BIGINT, padding TEXT)"); err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func (o *inTransactions) consistent() {
 // postgresRunner is of a consumer that keeps its claims in PostgreSQL, and effects
 // elsewhere.
 func postgresRunner(t testing.TB, db *sql.DB) once.Runner {
-	return once.Runner{Ledger: postgresLedger(t, db, "once_"), Lease: 2 * impatient, Wait: true}
+	return once.Runner{Ledger: ledgerIn(t, db, sqlledger.PostgreSQL, "once_"), Lease: 2 * impatient, Wait: true}
 }
 
 // TestOutagePostgresKilled has a PostgreSQL be killed, be shut down without a

@@ -19,6 +19,7 @@ import (
 	"github.com/millrace/millrace/admin"
 	"github.com/millrace/millrace/once/processor"
 	"github.com/millrace/millrace/once/redisledger"
+	"github.com/millrace/millrace/once/sqlledger"
 )
 
 // TestProcessorOutages takes the ledger's server away from a processor, in each of the
@@ -114,7 +115,7 @@ func TestProcessorOutages(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				table := strings.ReplaceAll(name, " ", "")
 				w := newWitness(t)
-				w.o.Ledger = postgresLedger(t, db, table+"_")
+				w.o.Ledger = ledgerIn(t, db, sqlledger.PostgreSQL, table+"_")
 				if _, err := db.ExecContext(t.Context(), "CREATE TABLE "+table+" (event TEXT)"); err != nil {
 					t.Fatal(err)
 				}

@@ -176,10 +176,10 @@ func sqliteFor(t *testing.T) database {
 
 func postgresFor(t *testing.T) database {
 	db := startPostgres(t)
-	return database{"PostgreSQL", db, postgresLedger(t, db, "once_")}
+	return database{"PostgreSQL", db, ledgerIn(t, db, sqlledger.PostgreSQL, "once_")}
 }
 
 func mysqlFor(t *testing.T) database {
 	db := startMySQL(t)
-	return database{"MariaDB", db, mysqlLedger(t, db, "once_")}
+	return database{"MariaDB", db, ledgerIn(t, db, sqlledger.MySQL, "once_")}
 }

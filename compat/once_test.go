@@ -28,8 +28,9 @@ func TestLedgerInRedis(t *testing.T) {
 	}})
 }
 
-func postgresLedger(t testing.TB, db *sql.DB, prefix string) *sqlledger.Ledger {
-	l, err := sqlledger.New(db, sqlledger.PostgreSQL, sqlledger.Options{Prefix: prefix, KeepIDs: ledgertest.KeepIDs})
+// ledgerIn makes a ledger in a database.
+func ledgerIn(t testing.TB, db *sql.DB, d sqlledger.Dialect, prefix string) *sqlledger.Ledger {
+	l, err := sqlledger.New(db, d, sqlledger.Options{Prefix: prefix, KeepIDs: ledgertest.KeepIDs})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,11 +44,11 @@ func TestLedgerInPostgres(t *testing.T) {
 	db := startPostgres(t)
 	var n atomic.Int64
 	ledgertest.Run(t, ledgertest.Engine{Wall: true, New: func(t testing.TB) (once.Ledger, func(time.Duration)) {
-		return postgresLedger(t, db, fmt.Sprintf("test%d_", n.Add(1))), time.Sleep
+		return ledgerIn(t, db, sqlledger.PostgreSQL, fmt.Sprintf("test%d_", n.Add(1))), time.Sleep
 	}})
 	for _, level := range []sql.IsolationLevel{sql.LevelReadCommitted, sql.LevelRepeatableRead, sql.LevelSerializable} {
 		t.Run("ExactlyOnce/"+level.String(), func(t *testing.T) {
-			exactlyOnce(t, db, postgresLedger(t, db, fmt.Sprintf("test%d_", n.Add(1))), level)
+			exactlyOnce(t, db, ledgerIn(t, db, sqlledger.PostgreSQL, fmt.Sprintf("test%d_", n.Add(1))), level)
 		})
 	}
 }
@@ -122,7 +123,7 @@ func BenchmarkLedgerInRedis(b *testing.B) {
 }
 
 func BenchmarkLedgerInPostgres(b *testing.B) {
-	l := postgresLedger(b, startPostgres(b), "once_")
+	l := ledgerIn(b, startPostgres(b), sqlledger.PostgreSQL, "once_")
 	b.Run("Do", func(b *testing.B) { ledgertest.Benchmark(b, l) })
 	b.Run("DoTx", func(b *testing.B) { ledgertest.BenchmarkFunc(b, inTx(l, noRows)) })
 }

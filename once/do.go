@@ -130,7 +130,7 @@ func (r Runner) timeout() time.Duration {
 func (r Runner) round(ctx context.Context, events []Event, from int, fn func(ctx context.Context, fresh []int) error) (int, error) {
 	lease := r.lease()
 	if lease < time.Millisecond {
-		return 0, fmt.Errorf("once: a lease of %v is too short", lease)
+		return 0, ErrShortLease
 	}
 	asked, at := distinct(events, from)
 	ends := time.Now().Add(lease) // the ledger begins to count later, never earlier

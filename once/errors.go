@@ -14,6 +14,9 @@ var ErrLease = errors.New("once: the lease of the claim is over")
 // long as a [Runner] lets it.
 var ErrTimeout = errors.New("once: the function has run for longer than its time-out")
 
+// ErrShortLease refuses a lease of less than a millisecond.
+var ErrShortLease = errors.New("once: a lease is a millisecond at least")
+
 // BusyError says that somebody else claims an event. It is not done: who goes on with
 // the next ones must not write a checkpoint beyond it.
 type BusyError struct {

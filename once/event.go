@@ -172,3 +172,12 @@ func Books(events []Event) ([]Book, error) {
 	slices.SortFunc(books, func(a, b Book) int { return cmp.Compare(a.Name, b.Name) })
 	return books, nil
 }
+
+// BooksOfClaims returns the books that claimed events are in, as Books does.
+func BooksOfClaims(claims []Claim) ([]Book, error) {
+	events := make([]Event, len(claims))
+	for i, c := range claims {
+		events[i] = c.Event
+	}
+	return Books(events)
+}

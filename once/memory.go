@@ -2,14 +2,10 @@ package once
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"time"
 )
-
-// errShortLease refuses a lease of less than a millisecond.
-var errShortLease = errors.New("once: a lease is a millisecond at least")
 
 // Memory is a ledger in the memory of one process: for tests, and for goroutines that
 // share a partition. It forgets everything when the process ends, so a redelivery
@@ -68,7 +64,7 @@ func (m *Memory) Claim(ctx context.Context, events []Event, lease time.Duration)
 		return nil, err
 	}
 	if lease < time.Millisecond {
-		return nil, errShortLease
+		return nil, ErrShortLease
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -202,7 +198,7 @@ func (m *Memory) Mark(ctx context.Context, claims []Claim) error {
 // Extend implements [Ledger].
 func (m *Memory) Extend(ctx context.Context, claims []Claim, lease time.Duration) ([]Claim, error) {
 	if lease < time.Millisecond {
-		return nil, errShortLease
+		return nil, ErrShortLease
 	}
 	extended := make([]Claim, 0, len(claims))
 	var lost []Claim

@@ -4,13 +4,13 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"math"
-	"slices"
 	"strconv"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"
 
 	"github.com/millrace/millrace/capture/row"
+	"github.com/millrace/millrace/once/processor"
 )
 
 // annotationKey is the annotation that has the partition key.
@@ -42,22 +42,11 @@ func again(e *row.Row) (m *azeventhubs.AMQPAnnotatedMessage, key string) {
 	return m, key
 }
 
-// brokerAnnotations are those that are the broker's to set.
-var brokerAnnotations = []string{annotationKey, "x-opt-sequence-number", "x-opt-offset", "x-opt-enqueued-time", "x-opt-publisher", "x-opt-sequence-number-epoch"}
-
 // copied makes an event of a received one, with all that it had, and returns its
 // partition key and how many bytes its body has, or as many as can be said. It has views
 // into the other.
 func copied(e *azeventhubs.ReceivedEventData) (m *azeventhubs.AMQPAnnotatedMessage, key string, bytes int) {
-	c := *e.RawAMQPMessage
-	m = &c
-	m.DeliveryAnnotations, m.DeliveryTag = nil, nil // they were of that delivery
-	m.MessageAnnotations = map[any]any{}
-	for name, v := range e.RawAMQPMessage.MessageAnnotations {
-		if text, ok := name.(string); !ok || !slices.Contains(brokerAnnotations, text) {
-			m.MessageAnnotations[name] = v
-		}
-	}
+	m = processor.Copy(e)
 	if e.PartitionKey != nil {
 		key = *e.PartitionKey
 	}

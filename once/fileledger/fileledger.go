@@ -27,9 +27,6 @@ import (
 
 const defaultKeepIDs = 7 * 24 * time.Hour
 
-// errShortLease refuses a lease of less than a millisecond.
-var errShortLease = errors.New("fileledger: a lease is a millisecond at least")
-
 // Options says how a ledger is kept. The zero value is usable.
 type Options struct {
 	KeepIDs time.Duration // how long ids that are done are known: seven days if it is zero
@@ -134,7 +131,7 @@ func (l *Ledger) Claim(ctx context.Context, events []once.Event, lease time.Dura
 		return nil, err
 	}
 	if lease < time.Millisecond {
-		return nil, errShortLease
+		return nil, once.ErrShortLease
 	}
 	claims := make([]once.Claim, len(events))
 	err = l.update(ctx, func(tx *bbolt.Tx) error {
@@ -157,17 +154,9 @@ func (l *Ledger) Claim(ctx context.Context, events []once.Event, lease time.Dura
 	return claims, nil
 }
 
-func booksOf(claims []once.Claim) ([]once.Book, error) {
-	events := make([]once.Event, len(claims))
-	for i, c := range claims {
-		events[i] = c.Event
-	}
-	return once.Books(events)
-}
-
 // Mark implements [once.Ledger], all or nothing but for what is lost.
 func (l *Ledger) Mark(ctx context.Context, claims []once.Claim) error {
-	books, err := booksOf(claims)
+	books, err := once.BooksOfClaims(claims)
 	if err != nil {
 		return err
 	}
@@ -195,12 +184,12 @@ func (l *Ledger) Mark(ctx context.Context, claims []once.Claim) error {
 
 // Extend implements [once.Ledger], all or nothing but for what is lost.
 func (l *Ledger) Extend(ctx context.Context, claims []once.Claim, lease time.Duration) ([]once.Claim, error) {
-	books, err := booksOf(claims)
+	books, err := once.BooksOfClaims(claims)
 	if err != nil {
 		return nil, err
 	}
 	if lease < time.Millisecond {
-		return nil, errShortLease
+		return nil, once.ErrShortLease
 	}
 	var extended, lost []once.Claim
 	err = l.update(ctx, func(tx *bbolt.Tx) error {
@@ -232,7 +221,7 @@ func (l *Ledger) Extend(ctx context.Context, claims []once.Claim, lease time.Dur
 
 // Release implements [once.Ledger].
 func (l *Ledger) Release(ctx context.Context, claims []once.Claim) error {
-	books, err := booksOf(claims)
+	books, err := once.BooksOfClaims(claims)
 	if err != nil {
 		return err
 	}

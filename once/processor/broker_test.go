@@ -377,7 +377,7 @@ func TestLargeDeadLetter(t *testing.T) {
 		}
 	}
 	e := &azeventhubs.ReceivedEventData{SequenceNumber: 1, Offset: "1"}
-	e.Body = make([]byte, size)
+	e.RawAMQPMessage = &azeventhubs.AMQPAnnotatedMessage{Body: azeventhubs.AMQPAnnotatedMessageBody{Data: [][]byte{make([]byte, size)}}}
 	d := processor.DeadLetter{Event: e, Stream: once.Stream{Namespace: "n", Hub: "h", Group: "g", Partition: "0"}, Err: errors.New(strings.Repeat("é", 1000)), Attempts: 1}
 	if err := processor.Hub(producer).Park(t.Context(), d); err != nil {
 		t.Fatal(err)

@@ -69,18 +69,24 @@ var annotations = []string{
 	"x-opt-partition-key", "x-opt-sequence-number", "x-opt-offset", "x-opt-enqueued-time", "x-opt-publisher", "x-opt-sequence-number-epoch",
 }
 
+// Copy returns a received event's message to be sent again, with all that it had but the
+// broker's annotations, of which the partition key is for the batch to be made with. Its
+// sections are the event's own; the map of its annotations is not.
+func Copy(e *azeventhubs.ReceivedEventData) *azeventhubs.AMQPAnnotatedMessage {
+	m := *e.RawAMQPMessage
+	m.DeliveryAnnotations, m.DeliveryTag = nil, nil // they were of that delivery
+	m.MessageAnnotations = make(map[any]any, len(e.RawAMQPMessage.MessageAnnotations))
+	for name, v := range e.RawAMQPMessage.MessageAnnotations {
+		if text, ok := name.(string); !ok || !slices.Contains(annotations, text) {
+			m.MessageAnnotations[name] = v
+		}
+	}
+	return &m
+}
+
 // letter is the event as it is put aside: whole, with a body of whatever kind.
 func letter(d DeadLetter) *azeventhubs.AMQPAnnotatedMessage {
-	m := &azeventhubs.AMQPAnnotatedMessage{Body: azeventhubs.AMQPAnnotatedMessageBody{Data: [][]byte{d.Event.Body}}}
-	if raw := d.Event.RawAMQPMessage; raw != nil {
-		*m = *raw
-		m.DeliveryAnnotations, m.DeliveryTag = nil, nil // they were of that delivery
-		m.MessageAnnotations = maps.Clone(raw.MessageAnnotations)
-		maps.DeleteFunc(m.MessageAnnotations, func(name, _ any) bool {
-			text, ok := name.(string)
-			return ok && slices.Contains(annotations, text)
-		})
-	}
+	m := Copy(d.Event)
 	m.ApplicationProperties = maps.Clone(m.ApplicationProperties)
 	if m.ApplicationProperties == nil {
 		m.ApplicationProperties = map[string]any{}
@@ -93,11 +99,9 @@ func letter(d DeadLetter) *azeventhubs.AMQPAnnotatedMessage {
 func note(d DeadLetter) *azeventhubs.EventData {
 	p := map[string]any{}
 	describe(d, p)
-	left := len(d.Event.Body)
-	if raw := d.Event.RawAMQPMessage; raw != nil && len(raw.Body.Data) != 1 {
-		for _, section := range raw.Body.Data {
-			left += len(section)
-		}
+	left := 0
+	for _, section := range d.Event.RawAMQPMessage.Body.Data {
+		left += len(section)
 	}
 	for name, value := range d.Event.Properties {
 		left += len(name) + len(fmt.Sprint(value))

@@ -43,9 +43,6 @@ const (
 	defaultKeepIDs = 7 * 24 * time.Hour
 )
 
-// errShortLease refuses a lease of less than a millisecond.
-var errShortLease = errors.New("redisledger: a lease is a millisecond at least")
-
 // Options says how a ledger is kept. The zero value is usable.
 type Options struct {
 	Prefix  string        // what the names of its keys begin with: once: if it is empty
@@ -121,7 +118,7 @@ func (l *Ledger) Claim(ctx context.Context, events []once.Event, lease time.Dura
 		return nil, err
 	}
 	if lease < time.Millisecond {
-		return nil, errShortLease
+		return nil, once.ErrShortLease
 	}
 	claims := make([]once.Claim, len(events))
 	for _, b := range books {
@@ -172,18 +169,9 @@ func parse(e once.Event, text string) (once.Claim, error) {
 	return c, nil
 }
 
-// booksOf returns the books that claims are in.
-func booksOf(claims []once.Claim) ([]once.Book, error) {
-	events := make([]once.Event, len(claims))
-	for i, c := range claims {
-		events[i] = c.Event
-	}
-	return once.Books(events)
-}
-
 // Mark implements [once.Ledger]. Each book is marked in one step.
 func (l *Ledger) Mark(ctx context.Context, claims []once.Claim) error {
-	books, err := booksOf(claims)
+	books, err := once.BooksOfClaims(claims)
 	if err != nil {
 		return err
 	}
@@ -211,12 +199,12 @@ func (l *Ledger) Mark(ctx context.Context, claims []once.Claim) error {
 
 // Extend implements [once.Ledger]. The claims of each book are extended in one step.
 func (l *Ledger) Extend(ctx context.Context, claims []once.Claim, lease time.Duration) ([]once.Claim, error) {
-	books, err := booksOf(claims)
+	books, err := once.BooksOfClaims(claims)
 	if err != nil {
 		return nil, err
 	}
 	if lease < time.Millisecond {
-		return nil, errShortLease
+		return nil, once.ErrShortLease
 	}
 	extended := slices.Clone(claims)
 	var lost []once.Claim
@@ -265,7 +253,7 @@ func places(b once.Book, list []any) (at []int) {
 
 // Release implements [once.Ledger].
 func (l *Ledger) Release(ctx context.Context, claims []once.Claim) error {
-	books, err := booksOf(claims)
+	books, err := once.BooksOfClaims(claims)
 	if err != nil {
 		return err
 	}

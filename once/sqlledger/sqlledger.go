@@ -36,9 +36,6 @@ const (
 	defaultKeepIDs = 7 * 24 * time.Hour
 )
 
-// errShortLease refuses a lease of less than a millisecond.
-var errShortLease = errors.New("sqlledger: a lease is a millisecond at least")
-
 // Options says how a ledger is kept. The zero value is usable.
 type Options struct {
 	Prefix  string        // what the names of the tables begin with: once_ if it is empty
@@ -179,7 +176,7 @@ func (l *Ledger) each(ctx context.Context, tx *sql.Tx, events []once.Event, fn f
 // Claim implements [once.Ledger], all or nothing.
 func (l *Ledger) Claim(ctx context.Context, events []once.Event, lease time.Duration) ([]once.Claim, error) {
 	if lease < time.Millisecond {
-		return nil, errShortLease
+		return nil, once.ErrShortLease
 	}
 	if len(events) == 0 {
 		return nil, ctx.Err()
@@ -233,7 +230,7 @@ func (l *Ledger) Mark(ctx context.Context, claims []once.Claim) error {
 // Extend implements [once.Ledger], all or nothing but for what is lost.
 func (l *Ledger) Extend(ctx context.Context, claims []once.Claim, lease time.Duration) ([]once.Claim, error) {
 	if lease < time.Millisecond {
-		return nil, errShortLease
+		return nil, once.ErrShortLease
 	}
 	isLost := make([]bool, len(claims)) // by the last try, as these
 	extended := slices.Clone(claims)
